@@ -1,0 +1,213 @@
+//! Dead letters: what lies in a DLQ, and giving it back.
+//!
+//! `GET .../dlq/{topic}` counts by stage and reason; `.../letters` lists the latest, `.../letters/{partition}/{offset}`
+//! shows one. `POST .../dlq/{topic}/redrive` plans a run and begins it; its body is
+//! `{selection: {stage, reason, ids, since, until, key, header, limit}, rate, dryRun, action}`, its answer
+//! `{plan, run}`. How far the run is says `GET .../redrives/{run}` (`status.state`, `status.progress`); to delete
+//! that resource is to cancel the run.
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Path, Query, State};
+use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use deadletter::{Action, Letter, LetterId, Selection};
+use http::{HeaderMap, StatusCode, header};
+use runtime::http::Problem;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use types::{TopicName, TopicPartition};
+
+use super::Api;
+use super::request::json_as;
+use crate::redrive::Spec;
+
+/// Letters of one answer.
+const LETTERS_MAX: u64 = 100;
+
+/// Letters, unless the request says otherwise.
+const LETTERS_DEFAULT: u64 = 20;
+
+/// Of a value in a list, so many bytes are shown.
+const SHOWN_BYTES_MAX: usize = 16 << 10;
+
+type Answer = Result<Response, Problem>;
+
+/// Of the letters that are asked for.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub(super) struct Wanted {
+    stage: Option<String>,
+    reason: Option<String>,
+    key: Option<String>,
+    since: Option<jiff::Timestamp>,
+    until: Option<jiff::Timestamp>,
+    limit: Option<u64>,
+    /// Settled ones too.
+    settled: bool,
+}
+
+impl Wanted {
+    fn selection(self) -> Result<Selection, Problem> {
+        let Self { stage, reason, key, since, until, limit, settled: _ } = self;
+        let limit = limit.unwrap_or(LETTERS_DEFAULT);
+        if !(1..=LETTERS_MAX).contains(&limit) {
+            return Err(Problem::new(StatusCode::BAD_REQUEST, "limit_invalid")
+                .detail(format!("limit must be from 1 to {LETTERS_MAX}"))
+                .field("limit")
+                .value(limit));
+        }
+        Ok(Selection { stage, reason, key, since, until, limit: Some(limit), ..Selection::default() })
+    }
+}
+
+/// A redrive that is asked for.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+struct Asked {
+    selection: Selection,
+    rate: Option<u32>,
+    dry_run: bool,
+    action: Action,
+}
+
+impl Default for Asked {
+    fn default() -> Self {
+        Self { selection: Selection::default(), rate: None, dry_run: false, action: Action::Redrive }
+    }
+}
+
+fn topic(name: &str) -> Result<TopicName, Problem> {
+    TopicName::for_caller(name).map_err(|error| {
+        Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "topic_name_invalid")
+            .detail(error.to_string())
+            .field("topic")
+            .value(name)
+    })
+}
+
+/// Bytes as JSON shows them: text where they are text, else base64; cut at `bytes_max`.
+fn shown(bytes: Option<&Bytes>, bytes_max: usize) -> Value {
+    let Some(bytes) = bytes else { return Value::Null };
+    let cut = bytes.len() > bytes_max;
+    let mut some = &bytes[..bytes.len().min(bytes_max)];
+    if cut
+        && let Err(error) = std::str::from_utf8(some)
+        && error.error_len().is_none()
+    {
+        // Not within a character.
+        some = &some[..error.valid_up_to()];
+    }
+    let mut value = match std::str::from_utf8(some) {
+        Ok(text) => json!({ "text": text }),
+        Err(_) => json!({ "base64": STANDARD.encode(some) }),
+    };
+    if cut {
+        value["cutFromBytes"] = json!(bytes.len());
+    }
+    value
+}
+
+fn letter_value(letter: &Letter, settled: bool, bytes_max: usize) -> Value {
+    let headers: Vec<Value> = letter
+        .record
+        .headers
+        .iter()
+        .map(|header| json!([&*header.name, shown(header.value.as_ref(), bytes_max)]))
+        .collect();
+    let origin = letter.origin.as_ref().map(
+        |origin| json!({ "topic": origin.topic, "partition": origin.partition, "offset": origin.offset }),
+    );
+    json!({
+        "id": letter.id(),
+        "settled": settled,
+        "stage": letter.stage_text,
+        "reason": letter.reason,
+        "message": letter.message,
+        "attempts": letter.attempts,
+        "at": letter.at(),
+        "eventId": letter.event_id(),
+        "origin": origin,
+        "redriveCount": letter.redrive_count,
+        "key": shown(letter.record.key.as_ref(), bytes_max),
+        "value": shown(letter.record.value.as_ref(), bytes_max),
+        "headers": headers,
+    })
+}
+
+async fn turn(api: &Api) -> Option<tokio::sync::SemaphorePermit<'_>> {
+    // Never closed.
+    api.scans.acquire().await.ok()
+}
+
+pub(super) async fn summary(
+    State(api): State<Api>,
+    Path((workspace, name)): Path<(String, String)>,
+    Query(wanted): Query<Wanted>,
+) -> Answer {
+    let _turn = turn(&api).await;
+    let summary = api.control.letters_by_stage(&workspace, &topic(&name)?, &wanted.selection()?).await?;
+    Ok(Json(summary).into_response())
+}
+
+pub(super) async fn letters(
+    State(api): State<Api>,
+    Path((workspace, name)): Path<(String, String)>,
+    Query(wanted): Query<Wanted>,
+) -> Answer {
+    let _turn = turn(&api).await;
+    let with_settled = wanted.settled;
+    let listing = api.control.letters(&workspace, &topic(&name)?, &wanted.selection()?, with_settled).await?;
+    let items: Vec<Value> = listing
+        .letters
+        .iter()
+        .map(|(letter, settled)| letter_value(letter, *settled, SHOWN_BYTES_MAX))
+        .collect();
+    Ok(Json(json!({ "items": items, "matched": listing.matched, "hidden": listing.hidden })).into_response())
+}
+
+pub(super) async fn letter(
+    State(api): State<Api>,
+    Path((workspace, name, partition, offset)): Path<(String, String, i32, i64)>,
+) -> Answer {
+    let id = LetterId { tp: TopicPartition::new(topic(&name)?, partition), offset };
+    let (letter, settled) = api.control.letter(&workspace, &id).await?;
+    Ok(Json(letter_value(&letter, settled, usize::MAX)).into_response())
+}
+
+pub(super) async fn redrive(
+    State(api): State<Api>,
+    Path((workspace, name)): Path<(String, String)>,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer {
+    let Asked { selection, rate, dry_run, action } = json_as(&headers, body, &api.memory).await?;
+    let spec = Spec { topic: topic(&name)?, action, selection, rate };
+    let _turn = turn(&api).await;
+    let (plan, run) = api.control.redrive(&workspace, spec, dry_run).await?;
+    let answer = json!({ "plan": plan, "run": run });
+    Ok(match run {
+        None => Json(answer).into_response(),
+        Some(run) => {
+            let location = format!("/api/v1/workspaces/{workspace}/redrives/{run}");
+            (StatusCode::ACCEPTED, [(header::LOCATION, location)], Json(answer)).into_response()
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_shown_as_text_where_they_are() {
+        let of = |bytes: &'static [u8], max| shown(Some(&Bytes::from_static(bytes)), max);
+        assert_eq!(shown(None, 9), Value::Null);
+        assert_eq!(of(b"", 9), json!({"text": ""}));
+        assert_eq!(of("aü".as_bytes(), 9), json!({"text": "aü"}));
+        assert_eq!(of("aü".as_bytes(), 2), json!({"text": "a", "cutFromBytes": 3}));
+        assert_eq!(of(&[0xff, 0x00], 9), json!({"base64": "/wA="}));
+    }
+}

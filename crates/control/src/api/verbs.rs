@@ -1,0 +1,63 @@
+//! What is asked of a resource besides what it is to be: `POST .../{kind}/{name}:{verb}`.
+//!
+//! Pipelines and connectors: `pause`, `resume`, `restart`, and for connectors `stop`; the answer is the resource.
+//! `resetOffsets` moves where they read on (`{to | shift, topics}`, `?dryRun=true`), while they are paused. Transforms:
+//! `evaluate` tries an expression or a version on a sample; the transform needn't exist where the expression is given.
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Path, Query, State};
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, StatusCode};
+use resources::Kind;
+use runtime::http::Problem;
+use serde_json::json;
+use store::Key;
+
+use super::Api;
+use super::request::{Change, json_as, kind, name_and_verb, precondition};
+use super::resources::one;
+use crate::{Action, Evaluate, Reset};
+
+pub(super) async fn ask(
+    State(api): State<Api>,
+    Path((workspace, segment, name)): Path<(String, String, String)>,
+    Query(change): Query<Change>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let kind = kind(&segment)?;
+    let (name, verb) = name_and_verb(&name);
+    let key = Key { workspace, kind, name };
+    match verb {
+        Some("evaluate") if kind == Kind::Transform => {
+            let asked: Evaluate = json_as(&headers, body, &api.memory).await?;
+            Ok(Json(api.control.evaluate(&key, asked).await?).into_response())
+        }
+        Some("resetOffsets") => {
+            let asked: Reset = json_as(&headers, body, &api.memory).await?;
+            let moved = api.control.reset_offsets(&key, &asked, change.dry_run).await?;
+            Ok(Json(json!({ "dryRun": change.dry_run, "partitions": moved })).into_response())
+        }
+        Some(verb) if let Some(action) = Action::parse(verb) => {
+            Ok(one(&api.control.act(&key, action, precondition(&headers)?).await?))
+        }
+        _ => Err(Problem::new(StatusCode::NOT_FOUND, "unknown_verb")
+            .detail(format!(
+                "POST asks something of a {kind}, as in {}:pause; there are {}",
+                key.name,
+                verbs(kind)
+            ))
+            .field("name")
+            .value(verb.unwrap_or_default())),
+    }
+}
+
+fn verbs(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Pipeline => "pause, resume, restart and resetOffsets",
+        Kind::Connector => "pause, resume, stop, restart and resetOffsets",
+        Kind::Transform => "evaluate",
+        Kind::Workspace | Kind::Topic | Kind::Redrive => "none for it",
+    }
+}

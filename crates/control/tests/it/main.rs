@@ -1,0 +1,9 @@
+//! The control plane over its own HTTP API, a store in a file, and an engine.
+
+#![expect(clippy::unwrap_used, reason = "a test ends where something fails")]
+
+mod api;
+mod engine;
+mod plane;
+mod reconcile;
+mod verbs;

@@ -1,0 +1,48 @@
+//! Resources: what people write down, and what runtimes are told to run. No I/O.
+//!
+//! Invariant: a spec that exists as a type is valid by itself; manifests that aren't are refused with every
+//! problem at once, each with a JSON pointer and, where it came from YAML, the line. What needs other
+//! resources or the engine (does the topic exist? whose is it?) is the control plane's to check.
+//!
+//! It knows no store, no engine and no HTTP.
+
+mod connector;
+mod decode;
+mod envelope;
+mod folder;
+pub mod format;
+mod hash;
+mod name;
+mod pipeline;
+mod plan;
+mod problem;
+pub mod reference;
+mod spec;
+mod topic;
+mod topic_table;
+mod transform;
+mod workspace;
+mod yaml;
+
+pub use connector::{CONFIG_VALUE_BYTES_MAX, ConnectorSpec, TASKS_MAX};
+pub use envelope::{LABELS_MAX, Manifest, Metadata, Origin, Resource, Spec};
+pub use folder::{MANIFESTS_MAX, Place, Placed, PlacedProblem, folder, is_manifest};
+pub use hash::{ContentHash, ContentHashError};
+pub use name::{
+    API_VERSION, Kind, KindError, NAME_LENGTH_MAX, NameError, VersionError, VersionRef, Versioned,
+    VersionedError, name,
+};
+pub use pipeline::{
+    Guarantee, KEY_EXPRESSION_BYTES_MAX, PARALLELISM_MAX, PipelineSpec, SOURCES_MAX, STEPS_MAX, StepSpec,
+    TargetSpec,
+};
+pub use plan::{ConnectorPlan, ConnectorState, PipelinePlan, Source, StageTopics, StepPlan};
+pub use problem::{Problem, Problems};
+pub use spec::{Arrays, IngestSpec, OnError, StartFrom, StartFromError};
+pub use topic::{
+    CONFIG_ENTRIES_MAX, MAX_MESSAGE_BYTES_DEFAULT, PARTITIONS_DEFAULT, PARTITIONS_MAX, TopicSpec,
+};
+pub use topic_table::{TopicEntry, TopicTable};
+pub use transform::{EXPRESSION_BYTES_MAX, Language, TESTS_MAX, TransformSpec, TransformTest};
+pub use workspace::{AllowedReferences, TopicNaming, WorkspaceSpec};
+pub use yaml::{ALIAS_EVENTS_MAX, DEPTH_MAX, DOCUMENTS_MAX, FILE_BYTES_MAX, NODES_MAX};

@@ -1,0 +1,10 @@
+//! What tests of several crates share. Only ever a dev-dependency.
+//!
+//! Invariant: nothing here decides whether a test passes; it plays the other side (a receiver and a proxy that
+//! misbehave to order) and keeps what happened, for the test to judge.
+
+mod proxy;
+mod receiver;
+
+pub use proxy::{Direction, Proxy};
+pub use receiver::{Delivery, Receiver, Reply};

@@ -1,0 +1,471 @@
+//! The command line. Every subcommand says by example how it is used.
+
+mod jsonata;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+pub(crate) use jsonata::*;
+
+/// A Kafka-native event streaming and integration platform in one binary.
+#[derive(Debug, Parser)]
+#[command(
+    name = "vltava",
+    version,
+    after_help = "Examples:\n  vltava demo                      see the whole path at work\n  vltava up --apply flows/         run it, with the manifests of a folder\n  vltava status                    what runs, and what it lacks"
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Runs the platform in this process: broker, ingest, pipelines, connectors, API.
+    #[command(
+        after_help = "Examples:\n  vltava up\n  vltava up --data-dir /var/lib/vltava --apply flows/webhooks\n  vltava up --kafka-bootstrap kafka-1:9092,kafka-2:9092"
+    )]
+    Up(Up),
+    /// Shows the whole path on a fresh data directory: ingest, transform, delivery, dead letters, redrive.
+    #[command(
+        after_help = "Examples:\n  vltava demo\n  vltava demo --once --json\n  vltava demo --events deliveries.ndjson --count file --rate 500"
+    )]
+    Demo(Demo),
+    /// Puts the manifests of a folder, in the order that their references demand.
+    #[command(after_help = "Example:\n  vltava apply -f examples/webhooks")]
+    Apply(Apply),
+    /// Topics of the engine.
+    Topics(Topics),
+    /// Sends events to a topic by HTTP, one JSON value a line.
+    #[command(
+        after_help = "Examples:\n  vltava send dev.demo.github.raw events.ndjson\n  echo '{\"id\":1}' | vltava send dev.demo.github.raw"
+    )]
+    Send(Send),
+    /// Prints a topic's records, and goes on as they come.
+    #[command(
+        after_help = "Examples:\n  vltava tail dev.demo.github.enriched\n  vltava tail dev.demo.github.raw --from earliest --json --limit 10\n  vltava tail dev.demo.github.raw --from 2026-03-01T00:00:00Z"
+    )]
+    Tail(Tail),
+    /// What runs, in which state and why, and how far it lags.
+    Status(Status),
+    /// Pipelines: pause, resume, restart, read again from elsewhere.
+    #[command(visible_alias = "pipeline")]
+    Pipelines(Pipelines),
+    /// Connectors: pause, resume, stop, restart, deliver again from elsewhere.
+    #[command(visible_alias = "connector")]
+    Connectors(Connectors),
+    /// Dead letters: list, show, give back to the stage that failed them.
+    Dlq(Dlq),
+    /// Expressions: evaluate, check, test.
+    #[command(
+        after_help = "Examples:\n  vltava jsonata eval -e 'items[price > 1].name' orders.ndjson\n  vltava jsonata check examples/webhooks/normalize.yaml\n  vltava jsonata test examples/webhooks"
+    )]
+    Jsonata(Jsonata),
+    /// Checks a configuration without touching anything.
+    Config(Config),
+    /// The version.
+    Version(Json),
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Json {
+    /// JSON for programs.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Where the control plane is.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Url {
+    /// The platform's HTTP address.
+    #[arg(long, default_value = "http://127.0.0.1:8080")]
+    pub(crate) url: String,
+}
+
+/// Where the engine is.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Engine {
+    /// The engine's address, as any Kafka client takes it.
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9092")]
+    pub(crate) kafka_bootstrap: String,
+}
+
+/// Flags that are settings too; `vltava.toml` and `VLTAVA_A__B` say the same.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct SettingsFlags {
+    /// The configuration file [default: vltava.toml, where it exists].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// An Apache Kafka cluster as the engine, in place of the embedded broker.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) kafka_bootstrap: Option<String>,
+    /// Where HTTP listens; port 0 takes any free one, "off" none [default: 127.0.0.1:8080].
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) http: Option<String>,
+    /// Where the embedded broker listens; port 0 takes any free one [default: 127.0.0.1:9092].
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) broker: Option<String>,
+    /// Where /metrics listens once more, alone [default: off].
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) metrics: Option<String>,
+    /// What is logged, e.g. "info" or "info,broker=debug".
+    #[arg(long, value_name = "FILTER")]
+    pub(crate) log: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Up {
+    /// Where everything is kept; one process at a time [default: ./vltava-data].
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Manifests to put once it is ready. What is stored already runs without it.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) apply: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) settings: SettingsFlags,
+    /// One JSON line on standard output once it is ready: the addresses.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Demo {
+    /// End after the proof; exit status 0 only if nothing was lost or doubled.
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// A summary object as the last line.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Events to send: NDJSON of {"event", "payload"} [default: the samples in the binary].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) events: Option<PathBuf>,
+    /// How many events; the file is cycled. "file": once through it.
+    #[arg(long, default_value = "2000", value_name = "N|file")]
+    pub(crate) count: String,
+    /// Events a second; 0: as fast as they are taken.
+    #[arg(long, default_value_t = 1000, value_name = "N")]
+    pub(crate) rate: u32,
+    /// Keep the data here [default: a temporary directory, removed at the end].
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) settings: SettingsFlags,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Apply {
+    /// A folder of manifests (YAML or JSON), or one file.
+    #[arg(short = 'f', long = "file", value_name = "DIR")]
+    pub(crate) path: PathBuf,
+    /// Check everything, change nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) url: Url,
+    #[command(flatten)]
+    pub(crate) json: Json,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Topics {
+    #[command(subcommand)]
+    pub(crate) command: TopicsCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TopicsCommand {
+    /// Lists topics, with partitions and records.
+    #[command(after_help = "Example:\n  vltava topics ls --json")]
+    Ls {
+        /// Also those that belong to the system.
+        #[arg(long)]
+        all: bool,
+        #[command(flatten)]
+        engine: Engine,
+        #[command(flatten)]
+        json: Json,
+    },
+    /// Makes a topic in the engine. A Topic resource (`vltava apply`) is the lasting way.
+    #[command(
+        after_help = "Example:\n  vltava topics create orders --partitions 12 --config retention.ms=86400000"
+    )]
+    Create {
+        /// Its name.
+        topic: String,
+        /// Partitions.
+        #[arg(long, default_value_t = 12)]
+        partitions: i32,
+        /// Copies on a cluster; the embedded broker keeps one [default: the engine's].
+        #[arg(long)]
+        replication_factor: Option<i16>,
+        /// Topic settings, as Kafka names them; may be repeated.
+        #[arg(long = "config", value_name = "NAME=VALUE")]
+        config: Vec<String>,
+        #[command(flatten)]
+        engine: Engine,
+    },
+    /// Shows a topic's partitions and settings.
+    #[command(after_help = "Example:\n  vltava topics describe dev.demo.github.raw")]
+    Describe {
+        /// Its name.
+        topic: String,
+        #[command(flatten)]
+        engine: Engine,
+        #[command(flatten)]
+        json: Json,
+    },
+    /// Deletes a topic and its records.
+    #[command(after_help = "Example:\n  vltava topics delete orders --yes")]
+    Delete {
+        /// Its name.
+        topic: String,
+        /// It is meant: the records are gone for good.
+        #[arg(long)]
+        yes: bool,
+        #[command(flatten)]
+        engine: Engine,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Send {
+    /// The topic.
+    pub(crate) topic: String,
+    /// NDJSON; standard input where absent or "-".
+    pub(crate) file: Option<PathBuf>,
+    /// The key of every event (`x-entity-key`); else the topic's own rule holds.
+    #[arg(long)]
+    pub(crate) key: Option<String>,
+    /// A header of every event; may be repeated.
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
+    pub(crate) headers: Vec<String>,
+    /// Requests at once. Above 1 the order of events is not kept.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) parallel: usize,
+    #[command(flatten)]
+    pub(crate) url: Url,
+    #[command(flatten)]
+    pub(crate) json: Json,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Tail {
+    /// The topic.
+    pub(crate) topic: String,
+    /// Where to begin: latest, earliest, -N (the last N of each partition), or a time (RFC 3339).
+    #[arg(long, default_value = "latest", allow_hyphen_values = true)]
+    pub(crate) from: String,
+    /// End after so many records.
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<u64>,
+    /// End where the topic ends now.
+    #[arg(long)]
+    pub(crate) no_follow: bool,
+    #[command(flatten)]
+    pub(crate) engine: Engine,
+    #[command(flatten)]
+    pub(crate) json: Json,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  vltava status --json | jq '.stages[] | select(.state != \"Running\")'")]
+pub(crate) struct Status {
+    #[command(flatten)]
+    pub(crate) url: Url,
+    #[command(flatten)]
+    pub(crate) json: Json,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Pipelines {
+    #[command(subcommand)]
+    pub(crate) command: PipelinesCommand,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Connectors {
+    #[command(subcommand)]
+    pub(crate) command: ConnectorsCommand,
+}
+
+/// Which pipeline or connector.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct StageName {
+    /// WORKSPACE/NAME; the name alone where no other workspace has one of it.
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) url: Url,
+    #[command(flatten)]
+    pub(crate) json: Json,
+}
+
+/// Where a stage is to read on.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Place {
+    /// earliest, latest, or a time such as 2026-01-31T12:00:00Z.
+    #[arg(long, required_unless_present = "shift", conflicts_with = "shift")]
+    pub(crate) to: Option<String>,
+    /// So many records of each partition forward, or back where it is negative.
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub(crate) shift: Option<i64>,
+    /// Only of this source; may be given again [default: all].
+    #[arg(long = "topic", value_name = "TOPIC")]
+    pub(crate) topics: Vec<String>,
+    /// Say what would be moved, and move nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PipelinesCommand {
+    /// Ends and commits what is under way, and reads no more. It outlives restarts of the process.
+    #[command(
+        after_help = "Examples:\n  vltava pipelines pause github\n  vltava pipelines pause demo/github"
+    )]
+    Pause(StageName),
+    /// Goes on where it was paused.
+    #[command(after_help = "Example:\n  vltava pipelines resume github")]
+    Resume(StageName),
+    /// Begins anew, also where it had stopped for a reason.
+    #[command(after_help = "Example:\n  vltava pipelines restart github")]
+    Restart(StageName),
+    /// Moves where it reads on, while it is paused. Going back makes its results again.
+    #[command(
+        after_help = "Examples:\n  vltava pipelines reset-offsets github --to earliest --dry-run\n  vltava pipelines reset-offsets github --shift -100\n  vltava pipelines reset-offsets github --to 2026-03-01T00:00:00Z --topic dev.demo.github.raw"
+    )]
+    ResetOffsets {
+        #[command(flatten)]
+        stage: StageName,
+        #[command(flatten)]
+        reset: Place,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConnectorsCommand {
+    /// Ends and commits what is under way, and delivers no more. It outlives restarts of the process.
+    #[command(after_help = "Example:\n  vltava connectors pause deliver")]
+    Pause(StageName),
+    /// Goes on where it was paused or stopped.
+    #[command(after_help = "Example:\n  vltava connectors resume deliver")]
+    Resume(StageName),
+    /// As pause, and its tasks end.
+    #[command(after_help = "Example:\n  vltava connectors stop deliver")]
+    Stop(StageName),
+    /// Begins anew, also where its destination was gone.
+    #[command(after_help = "Example:\n  vltava connectors restart deliver")]
+    Restart(StageName),
+    /// Moves where it reads on, while it is paused or stopped. Going back delivers again.
+    #[command(
+        after_help = "Examples:\n  vltava connectors reset-offsets deliver --to latest --dry-run\n  vltava connectors reset-offsets deliver --shift -100"
+    )]
+    ResetOffsets {
+        #[command(flatten)]
+        stage: StageName,
+        #[command(flatten)]
+        reset: Place,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Dlq {
+    #[command(subcommand)]
+    pub(crate) command: DlqCommand,
+}
+
+/// Which dead letters.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Selection {
+    /// Only those of this stage, e.g. pipeline/demo/github; a prefix up to a "/" or "@" is enough.
+    #[arg(long)]
+    pub(crate) stage: Option<String>,
+    /// Only those with this reason, e.g. `transform_error`.
+    #[arg(long)]
+    pub(crate) reason: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DlqCommand {
+    /// Counts what is not settled, by stage and reason.
+    #[command(after_help = "Examples:\n  vltava dlq ls\n  vltava dlq ls dev.demo.github.dlq --json")]
+    Ls {
+        /// One DLQ; all of them where absent.
+        topic: Option<String>,
+        #[command(flatten)]
+        engine: Engine,
+        #[command(flatten)]
+        json: Json,
+    },
+    /// Prints dead letters: why, where from, and the value.
+    #[command(
+        after_help = "Example:\n  vltava dlq show dev.demo.github.dlq --reason transform_error --limit 3"
+    )]
+    Show {
+        /// The DLQ.
+        topic: String,
+        #[command(flatten)]
+        selection: Selection,
+        /// At most so many.
+        #[arg(long, default_value_t = 10)]
+        limit: usize,
+        #[command(flatten)]
+        engine: Engine,
+        #[command(flatten)]
+        json: Json,
+    },
+    /// Gives dead letters back to the stage that failed them, each once.
+    #[command(
+        after_help = "Examples:\n  vltava dlq redrive dev.demo.github.dlq --dry-run\n  vltava dlq redrive dev.demo.github.dlq --rate 100"
+    )]
+    Redrive {
+        /// The DLQ.
+        topic: String,
+        #[command(flatten)]
+        selection: Selection,
+        /// Records a second; 0: as fast as it goes.
+        #[arg(long, default_value_t = 0)]
+        rate: u32,
+        /// Say what would be given back to whom, and do nothing.
+        #[arg(long)]
+        dry_run: bool,
+        /// The workspace of the stages [default: the second part of the DLQ's name].
+        #[arg(long)]
+        workspace: Option<String>,
+        #[command(flatten)]
+        url: Url,
+        #[command(flatten)]
+        json: Json,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Config {
+    #[command(subcommand)]
+    pub(crate) command: ConfigCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Checks file, environment and flags, and prints what would hold. Opens nothing.
+    #[command(after_help = "Example:\n  vltava config check --config vltava.toml")]
+    Check {
+        #[command(flatten)]
+        settings: SettingsFlags,
+        #[command(flatten)]
+        json: Json,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::Cli;
+
+    /// Names, groups and defaults of every subcommand, which clap otherwise finds wrong when one is used.
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+}
