@@ -35,7 +35,7 @@ pub(crate) fn seed() -> u64 {
 }
 
 /// Every fifth event of a sender is refused for good, while `refuse` is set.
-pub(crate) fn refusing(refuse: &Arc<AtomicBool>) -> impl Fn(&Delivery) -> Reply + Send + Sync + 'static {
+fn refusing(refuse: &Arc<AtomicBool>) -> impl Fn(&Delivery) -> Reply + Send + Sync + 'static {
     let refuse = Arc::clone(refuse);
     move |delivery| {
         let number = delivery.header("webhook-id").rsplit_once('-').and_then(|(_, n)| n.parse::<u64>().ok());

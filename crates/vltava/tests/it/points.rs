@@ -1,22 +1,22 @@
 //! Every named kill point, deterministically: the process dies there by its own hand, starts again (with the next
 //! point), and in the end everything that was answered 202 is where it must be, once.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use futures::future::join_all;
+use parking_lot::Mutex;
 use rand::RngCore as _;
 use runtime::kill_points::Point;
-use testkit::Receiver;
+use serde_json::Value;
+use testkit::{Delivery, Receiver, Reply};
 
 use crate::checker::Outcome;
 use crate::flow::Flow;
-use crate::kill::{refusing, told};
+use crate::kill::told;
 use crate::load::{Event, Posted};
 use crate::process::{Platform, client, log_of};
 
@@ -26,6 +26,8 @@ const REQUEST_MAX: Duration = Duration::from_secs(5);
 const POINT_MAX: Duration = Duration::from_secs(60);
 /// Within this time everything is through.
 const SETTLE_MAX: Duration = Duration::from_secs(90);
+/// What must become so is asked for this often.
+const ASKED_EVERY: Duration = Duration::from_millis(20);
 const KEYS: u64 = 7;
 const EVENTS_A_KEY: u64 = 2;
 /// So that every few records of a partition need a new segment.
@@ -58,7 +60,6 @@ fn way(point: Point) -> Way {
 struct Stand {
     dir: tempfile::TempDir,
     receiver: Receiver,
-    refuse: Arc<AtomicBool>,
     flow: Flow,
     answered: BTreeSet<String>,
     next: u64,
@@ -69,8 +70,7 @@ struct Stand {
 impl Stand {
     async fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let refuse = Arc::new(AtomicBool::new(true));
-        let receiver = Receiver::start(refusing(&refuse)).await.unwrap();
+        let receiver = Receiver::start(refusing_once()).await.unwrap();
         let flow = Flow::write(dir.path(), receiver.address(), false)
             .with_segments(SEGMENT_BYTES, receiver.address());
         let platform = Platform::start(dir.path(), &[]);
@@ -79,7 +79,7 @@ impl Stand {
         let mut bytes = vec![0; 512 << 10];
         rand::rng().fill_bytes(&mut bytes);
         let bulk = base64::engine::general_purpose::STANDARD.encode(bytes);
-        Self { dir, receiver, refuse, flow, answered: BTreeSet::new(), next: 0, bulk }
+        Self { dir, receiver, flow, answered: BTreeSet::new(), next: 0, bulk }
     }
 
     /// Dies at a point; panics where it does not, or elsewhere.
@@ -121,21 +121,49 @@ impl Stand {
         gone.expect("the loop ends with it")
     }
 
-    /// Everything that the flow does, once. What the process' end cuts off fails, and that is as it must be.
+    /// Everything that the flow does, once, each step when the one before has had its effect: what a point needs comes in
+    /// every round, however fast or slow the machine is. What the process' end cuts off fails, and that is as it must be.
     async fn round(&mut self, url: &str, way: Way) {
-        let bulk = if way == Way::Bulk { self.bulk.clone() } else { String::new() };
-        self.refuse.store(true, Ordering::Relaxed);
-        self.send(url, &bulk).await;
         if way == Way::Bulk {
+            let bulk = self.bulk.clone();
+            self.send(url, &bulk).await;
             return;
         }
-        for mended in [true, false] {
-            self.flow.rewrite(self.receiver.address(), mended);
-            let _ = self.flow.try_apply(url).await;
-            if mended {
-                self.refuse.store(false, Ordering::Relaxed);
-                let _ = self.flow.try_redrive(url).await;
+        self.flow.rewrite(self.receiver.address(), false);
+        let _ = self.flow.try_apply(url).await;
+        self.until(url, "status", |status| {
+            let stages = status["stages"].as_array();
+            stages.is_some_and(|all| all.iter().all(|s| s["generationRunning"] == s["generationWanted"]))
+        })
+        .await;
+        self.send(url, "").await;
+        // What makes them is in each round's events: some fail the expression, some are refused.
+        for by in ["pipeline/", "connector/"] {
+            let dlq = format!("workspaces/{}/dlq/{}", self.flow.workspace, self.flow.dlq);
+            self.until(url, &dlq, |summary| {
+                let groups = summary["groups"].as_array();
+                let open = |g: &Value| {
+                    g["stage"].as_str().is_some_and(|s| s.starts_with(by)) && g["unsettled"] != 0
+                };
+                groups.is_some_and(|all| all.iter().any(open))
+            })
+            .await;
+        }
+        self.flow.rewrite(self.receiver.address(), true);
+        let _ = self.flow.try_apply(url).await;
+        let _ = self.flow.try_redrive(url).await;
+    }
+
+    /// Asks until the answer is as it must be, or there is none: the process is gone.
+    async fn until(&self, url: &str, path: &str, is_so: impl Fn(&Value) -> bool) {
+        let client = client(REQUEST_MAX);
+        loop {
+            let answer = client.get(format!("{url}/api/v1/{path}")).send().await;
+            let Ok(answer) = answer else { return };
+            if answer.json().await.is_ok_and(|answer| is_so(&answer)) {
+                return;
             }
+            tokio::time::sleep(ASKED_EVERY).await;
         }
     }
 
@@ -144,7 +172,7 @@ impl Stand {
         let client = client(REQUEST_MAX);
         let first = self.next;
         self.next += KEYS * EVENTS_A_KEY;
-        let stored = parking_lot::Mutex::new(&mut self.answered);
+        let stored = Mutex::new(&mut self.answered);
         let flow = &self.flow;
         join_all((0..KEYS).map(|key| {
             let (client, stored) = (&client, &stored);
@@ -176,6 +204,18 @@ impl Stand {
         );
         println!("after {after}: {} answered, {}", answered.len(), outcome.figures());
         platform.kill();
+    }
+}
+
+/// Every fifth event is refused for good when it comes first. It is taken when it comes again (redriven, or because the
+/// refusal wasn't committed): nothing that is refused always opens the breaker, which would hold the flow back.
+fn refusing_once() -> impl Fn(&Delivery) -> Reply + Send + Sync + 'static {
+    let refused = Mutex::new(HashSet::new());
+    move |delivery| {
+        let id = delivery.header("webhook-id");
+        let number = id.rsplit_once('-').and_then(|(_, n)| n.parse::<u64>().ok());
+        let refuse = number.is_some_and(|n| n % 5 == 1) && refused.lock().insert(id.to_owned());
+        Reply::Status(if refuse { 422 } else { 204 })
     }
 }
 
