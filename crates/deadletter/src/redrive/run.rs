@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use futures::stream::{self, StreamExt as _};
 use jiff::Timestamp;
 use kafka::{ClientConfig, Kind, TransactionalProducer, TxnConfig};
 use runtime::kill_points::{self, Point};
@@ -37,6 +38,8 @@ const BACKOFF: [Duration; 5] = [
     Duration::from_secs(3),
     Duration::from_secs(10),
 ];
+/// Producers that are opened side by side, to end what was left open.
+const OPENED_AT_ONCE_MAX: usize = 8;
 /// A run that gets nothing done for so many tries ends; it can be begun again.
 const TRIES_MAX: usize = 30;
 
@@ -153,6 +156,7 @@ impl Redrive {
     ) -> Result<Ended> {
         report(&self.progress);
         self.check_topics().await?;
+        self.end_what_was_open().await;
         for part in self.plan.partitions.clone() {
             if self.left() == Some(0) {
                 break;
@@ -164,6 +168,26 @@ impl Redrive {
             report(&self.progress);
         }
         Ok(Ended::Done)
+    }
+
+    /// A run that was killed may have left a transaction open, at whatever partition it was. Settlements lie in one topic: until
+    /// that transaction is ended, which its timeout does late, no partition's can be read to their end.
+    async fn end_what_was_open(&self) {
+        let partitions: Vec<_> = self.plan.partitions.iter().map(|part| part.partition).collect();
+        let end_at = |partition| self.end_what_was_open_at(partition);
+        stream::iter(partitions).for_each_concurrent(OPENED_AT_ONCE_MAX, end_at).await;
+    }
+
+    async fn end_what_was_open_at(&self, partition: Partition) {
+        let id = self.id_at(partition);
+        if let Err(error) = TransactionalProducer::open(&self.dlq.client, &id, self.txn.clone()).await {
+            // Whoever works at the partition opens it again, and says what that comes to.
+            tracing::debug!(run = self.plan.run, dlq = %self.plan.dlq, partition, %error, "what may be open isn't ended");
+        }
+    }
+
+    fn id_at(&self, partition: Partition) -> String {
+        format!("{}.{partition}", self.transactional_id)
     }
 
     async fn check_topics(&self) -> Result<()> {
@@ -239,7 +263,7 @@ impl Redrive {
         stop: &CancellationToken,
         report: &mut (impl FnMut(&Progress) + Send),
     ) -> Result<Go> {
-        let id = format!("{}.{}", self.transactional_id, part.partition);
+        let id = self.id_at(part.partition);
         let mut producer = TransactionalProducer::open(&self.dlq.client, &id, self.txn.clone())
             .await
             .map_err(|error| match error.is_fenced() {

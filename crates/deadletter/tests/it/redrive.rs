@@ -80,27 +80,34 @@ async fn a_run_that_is_killed_loses_and_doubles_nothing() {
     assert_eq!(desk.events(&desk.retry).await, once(0..300));
 }
 
+/// At whatever partition it was: its settlement lies before those of all others. The open transaction is ended at once, and not
+/// when its time is over.
 #[tokio::test]
-async fn what_a_killed_run_left_open_is_not_seen() {
-    let desk = Desk::new().await;
-    desk.letters(0..4, STAGE, Reason::TransformError).await;
-    let plan = desk.plan("run", Action::Redrive, Selection::default()).await;
-    // As a process that was killed between its sends and its commit.
-    let id = format!("vltava.{}.redrive.{}.0", desk.installation, desk.dlq);
-    let mut killed = TransactionalProducer::open(&desk.client, &id, TxnConfig::default()).await.unwrap();
-    let txn = killed.begin().await.unwrap();
-    let settlement = Settlement { outcome: Outcome::Redriven, run: "run".into(), at: Timestamp::now() };
-    let letter = format!("{}/0/0", desk.dlq).parse().unwrap();
-    let mut copy = Record::default();
-    copy.headers.push("x-event-id", "0");
-    txn.send(&desk.retry, Some(0), &copy).unwrap();
-    txn.send(&settled_topic(), Some(0), &settlement.record(&letter)).unwrap();
-    txn.flush(Duration::from_secs(5)).await.unwrap();
-    std::mem::forget(txn);
+async fn what_a_killed_run_left_open_is_not_seen_and_holds_nobody_back() {
+    for partition in [0, 1] {
+        let desk = Desk::new().await;
+        desk.letters(0..4, STAGE, Reason::TransformError).await;
+        let plan = desk.plan("run", Action::Redrive, Selection::default()).await;
+        // As a process that was killed between its sends and its commit.
+        let id = format!("vltava.{}.redrive.{}.{partition}", desk.installation, desk.dlq);
+        let config = TxnConfig::default();
+        let (begun, over) = (std::time::Instant::now(), Duration::from_millis(config.timeout_ms.into()));
+        let mut killed = TransactionalProducer::open(&desk.client, &id, config).await.unwrap();
+        let txn = killed.begin().await.unwrap();
+        let settlement = Settlement { outcome: Outcome::Redriven, run: "run".into(), at: Timestamp::now() };
+        let letter = format!("{}/{partition}/0", desk.dlq).parse().unwrap();
+        let mut copy = Record::default();
+        copy.headers.push("x-event-id", partition.to_string());
+        txn.send(&desk.retry, Some(0), &copy).unwrap();
+        txn.send(&settled_topic(), Some(0), &settlement.record(&letter)).unwrap();
+        txn.flush(Duration::from_secs(5)).await.unwrap();
+        std::mem::forget(txn);
 
-    let (ended, progress) = desk.run(&plan).await.unwrap();
-    assert_eq!((ended, progress.settled), (Ended::Done, 4));
-    assert_eq!(desk.events(&desk.retry).await, once(0..4));
+        let (ended, progress) = desk.run(&plan).await.unwrap();
+        assert_eq!((ended, progress.settled), (Ended::Done, 4));
+        assert!(begun.elapsed() < over, "it waited for the transaction's timeout: {:?}", begun.elapsed());
+        assert_eq!(desk.events(&desk.retry).await, once(0..4));
+    }
 }
 
 #[tokio::test]

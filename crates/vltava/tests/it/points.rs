@@ -142,9 +142,8 @@ impl Stand {
             let dlq = format!("workspaces/{}/dlq/{}", self.flow.workspace, self.flow.dlq);
             self.until(url, &dlq, |summary| {
                 let groups = summary["groups"].as_array();
-                let open = |g: &Value| {
-                    g["stage"].as_str().is_some_and(|s| s.starts_with(by)) && g["unsettled"] != 0
-                };
+                let open =
+                    |g: &Value| g["stage"].as_str().is_some_and(|s| s.starts_with(by)) && g["unsettled"] != 0;
                 groups.is_some_and(|all| all.iter().any(open))
             })
             .await;
