@@ -112,6 +112,22 @@ impl Failure {
     }
 }
 
+impl Evaluated {
+    /// Of a value that no expression sees.
+    pub(crate) fn invalid_json() -> Self {
+        let message = "the value isn't JSON: the pipeline would dead-letter it again";
+        Self::Error {
+            error: Failure {
+                code: "invalid_json".into(),
+                message: message.into(),
+                position: None,
+                token: None,
+                rendered: message.into(),
+            },
+        }
+    }
+}
+
 impl Control {
     /// Tries an expression, or a version of the transform `key`.
     pub async fn evaluate(&self, key: &Key, asked: Evaluate) -> Result<Evaluated, Error> {
@@ -143,7 +159,7 @@ impl Control {
     }
 }
 
-fn run(source: &str, input: Option<&RawValue>, record: &Sample) -> Evaluated {
+pub(crate) fn run(source: &str, input: Option<&RawValue>, record: &Sample) -> Evaluated {
     let program = match Program::compile(source) {
         Ok(program) => program,
         Err(error) => return Evaluated::Error { error: Failure::compile(&error, source) },

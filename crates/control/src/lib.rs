@@ -28,6 +28,7 @@ pub mod metrics;
 mod offsets;
 mod reconcile;
 mod redrive;
+mod rehearse;
 mod resource;
 mod seen;
 mod stages;

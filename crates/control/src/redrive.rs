@@ -4,15 +4,13 @@
 //! offsets at which it ends; what is done already says Kafka alone, in the settlements. So a run that was cut is
 //! taken up from its plan, and gives no letter back twice.
 //!
-//! States: Planned (waits for its turn: one run at a time a DLQ), Running, Done, Failed. To delete one is to
-//! cancel it; what it settled stays settled.
-//!
-//! Not here yet: pausing a run, a repair expression, the groups that read the topic of a `redriveTo`.
+//! States: Planned (waits for its turn: one run at a time a DLQ), Running, Paused, Done, Cancelled, Failed. What a run
+//! settled stays settled, however it ends. To delete one that isn't over is to cancel it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use deadletter::{Action, Dlq, Ended, Plan, Progress, Redrive, Resolve, Selection, Stage};
+use deadletter::{Action, Dlq, Ended, Plan, Progress, Redrive, Repair, Resolve, Selection, Stage, Way};
 use jiff::Timestamp;
 use resources::{Kind, Resource};
 use runtime::{OnEnd, Shutdown};
@@ -23,8 +21,9 @@ use tokio_util::sync::CancellationToken;
 use types::{Naming, StageKind, TopicName, Uid};
 
 use crate::admit::owner;
-use crate::control::new;
+use crate::control::{new, not_found};
 use crate::reconcile::World;
+use crate::rehearse::Rehearsed;
 use crate::resource::{body, facts, resource};
 use crate::{Control, Error};
 
@@ -47,15 +46,43 @@ pub(crate) struct Spec {
     pub(crate) action: Action,
     /// What is meant.
     pub(crate) selection: Selection,
+    /// How letters are mended on their way.
+    #[serde(default, skip_serializing_if = "Repair::is_empty")]
+    pub(crate) repair: Repair,
     /// Letters a second; `None`: as fast as it goes.
     pub(crate) rate: Option<u32>,
+}
+
+/// What can be asked of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AskedOfRun {
+    /// What is under way is committed; nothing more is done until it is resumed.
+    Pause,
+    /// Goes on with what isn't settled.
+    Resume,
+    /// As pause, for good.
+    Cancel,
+}
+
+impl AskedOfRun {
+    /// By the word that an URL has.
+    pub(crate) fn parse(word: &str) -> Option<Self> {
+        Some(match word {
+            "pause" => Self::Pause,
+            "resume" => Self::Resume,
+            "cancel" => Self::Cancel,
+            _ => return None,
+        })
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum State {
     Planned,
     Running,
+    Paused,
     Done,
+    Cancelled,
     Failed,
 }
 
@@ -67,16 +94,28 @@ struct Facts {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
     plan: Plan,
-    /// Of a run that is over; while it runs, it is seen.
+    /// Of a run that is paused or over; while it runs, it is seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     progress: Option<Value>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     ended_at: Option<Timestamp>,
 }
 
+/// A run that was planned.
+#[derive(Debug)]
+pub(crate) struct Begun {
+    pub(crate) plan: Plan,
+    /// Groups that read where letters go, where that isn't a stage's own topic.
+    pub(crate) readers: BTreeMap<TopicName, BTreeSet<String>>,
+    /// Its name, if it was begun.
+    pub(crate) run: Option<String>,
+    /// What it would come to, if it was not.
+    pub(crate) samples: Vec<Rehearsed>,
+}
+
 /// Where letters of a workspace's stages go back to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Routes(BTreeMap<(&'static str, String), (TopicName, BTreeSet<TopicName>)>);
+pub(crate) struct Routes(BTreeMap<(&'static str, String), (Way, BTreeSet<TopicName>)>);
 
 impl Routes {
     /// Of the stages that are there now.
@@ -86,7 +125,8 @@ impl Routes {
         for (kind, name, sources) in world.stages_of(workspace) {
             let Ok(retry) = naming.retry(kind, name) else { continue };
             let dlqs = sources.iter().filter_map(|source| world.dlq(&naming, source).ok()).collect();
-            routes.insert((kind.as_str(), name.to_owned()), (retry, dlqs));
+            let way = Way { retry, sources: sources.into_iter().cloned().collect() };
+            routes.insert((kind.as_str(), name.to_owned()), (way, dlqs));
         }
         Self(routes)
     }
@@ -101,8 +141,8 @@ impl Routes {
                 Stage::Job { workspace, name } => (StageKind::Job, workspace, name),
                 Stage::Ingest { .. } => return None,
             };
-            let (retry, dlqs) = self.0.get(&(kind.as_str(), name.clone()))?;
-            (*of == workspace && dlqs.contains(&dlq)).then(|| retry.clone())
+            let (way, dlqs) = self.0.get(&(kind.as_str(), name.clone()))?;
+            (*of == workspace && dlqs.contains(&dlq)).then(|| way.clone())
         })
     }
 }
@@ -173,13 +213,8 @@ impl Control {
         found.ok_or_else(|| Error::NotFound { kind: Kind::Topic, name: format!("letter {id}") })
     }
 
-    /// Plans a run, and begins it unless `dry_run`: the plan and, if it was begun, the run's name.
-    pub(crate) async fn redrive(
-        &self,
-        workspace: &str,
-        spec: Spec,
-        dry_run: bool,
-    ) -> Result<(Plan, Option<String>), Error> {
+    /// Plans a run, and begins it unless `dry_run`.
+    pub(crate) async fn redrive(&self, workspace: &str, spec: Spec, dry_run: bool) -> Result<Begun, Error> {
         let dlq = self.dlq(workspace, &spec.topic).await?;
         if spec.rate == Some(0) {
             return Err(Error::BadRequest("rate can't be 0; leave it out for no limit".into()));
@@ -203,12 +238,13 @@ impl Control {
             Routes::of(&world, &self.config.env, workspace).resolve(workspace.into(), spec.topic.clone());
         // In the order of their beginning.
         let name = Uid::new().to_string();
-        let plan = dlq
-            .plan(&name, spec.action.clone(), spec.selection.clone(), &resolve)
-            .await
-            .map_err(|error| engine(&error))?;
+        let (action, selection, repair) = (spec.action.clone(), spec.selection.clone(), spec.repair.clone());
+        let (plan, samples) =
+            dlq.plan(&name, action, selection, repair, &resolve).await.map_err(|error| engine(&error))?;
+        let readers = self.readers(&plan).await?;
         if dry_run {
-            return Ok((plan, None));
+            let samples = self.rehearse(&world, &spec.action, samples).await?;
+            return Ok(Begun { plan, readers, run: None, samples });
         }
         let facts =
             Facts { state: State::Planned, reason: None, plan: plan.clone(), progress: None, ended_at: None };
@@ -216,7 +252,75 @@ impl Control {
         let run = new(&key, json!(spec), json!(facts), BTreeMap::new());
         self.store.put(&key, Expected::Absent, &body(&run)).await?;
         tracing::info!(workspace, run = name, dlq = %spec.topic, letters = plan.routable, "redrive planned");
-        Ok((plan, Some(name)))
+        Ok(Begun { plan, readers, run: Some(name), samples: Vec::new() })
+    }
+
+    /// Who else reads where the letters go, if that isn't their stages' own topics.
+    async fn readers(&self, plan: &Plan) -> Result<BTreeMap<TopicName, BTreeSet<String>>, Error> {
+        let topics: BTreeSet<TopicName> = match &plan.action {
+            Action::Redrive | Action::Discard => BTreeSet::new(),
+            Action::RedriveTo { topic } => [topic.clone()].into(),
+            Action::RedriveToOrigin => plan.stages.iter().filter_map(|stage| stage.to.clone()).collect(),
+        };
+        if topics.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let failed = |error: &kafka::Error| Error::Engine {
+            action: "find the groups that read the target".into(),
+            detail: runtime::shutdown::chain(error),
+        };
+        let admin = kafka::Admin::new(&self.client).map_err(|error| failed(&error))?;
+        let mut readers = BTreeMap::new();
+        for topic in topics {
+            let groups = admin.groups_reading(&topic).await.map_err(|error| failed(&error))?;
+            readers.insert(topic, groups);
+        }
+        Ok(readers)
+    }
+
+    /// Pauses, resumes or cancels a run. Asking for what is so already changes nothing.
+    pub(crate) async fn ask_run(&self, key: &Key, asked: AskedOfRun) -> Result<Resource, Error> {
+        let document = self.store.get(key).await?.ok_or_else(|| not_found(key))?;
+        let mut run = resource(&document)?;
+        let mut facts: Facts = facts(&run)?;
+        let wanted = match asked {
+            AskedOfRun::Pause => State::Paused,
+            AskedOfRun::Resume => State::Planned,
+            AskedOfRun::Cancel => State::Cancelled,
+        };
+        if facts.is_over() && facts.state != wanted {
+            let why = format!("the redrive {} is over ({:?}): begin another", key.name, facts.state);
+            return Err(Error::Conflict(why));
+        }
+        if facts.state != wanted {
+            let now = Timestamp::now();
+            facts.state = wanted;
+            facts.ended_at = facts.is_over().then_some(now);
+            run.metadata.updated_at = now;
+            run.status = json!(facts);
+            let expected = Expected::Revision(document.revision);
+            run.metadata.revision = self.store.put(key, expected, &body(&run)).await?;
+            tracing::info!(workspace = key.workspace, run = key.name, state = ?wanted, "asked of a redrive");
+        }
+        self.add_seen(&mut run);
+        Ok(run)
+    }
+
+    /// How far a run was when it stopped, if that was asked for: else it goes on, and says so itself.
+    async fn stopped(&self, key: &Key, progress: Value) -> Result<(), Error> {
+        let Some(document) = self.store.get(key).await? else { return Ok(()) };
+        let mut run = resource(&document)?;
+        let mut facts: Facts = facts(&run)?;
+        if !matches!(facts.state, State::Paused | State::Cancelled) {
+            return Ok(());
+        }
+        facts.progress = Some(progress);
+        run.status = json!(facts);
+        match self.store.put(key, Expected::Revision(document.revision), &body(&run)).await {
+            // Resumed or deleted between the two: what it shows then is its own.
+            Err(store::Error::Conflict { .. }) => Ok(()),
+            other => Ok(other.map(drop)?),
+        }
     }
 
     /// Writes how a run ended, unless it was deleted meanwhile.
@@ -241,7 +345,7 @@ impl Control {
 
 impl Facts {
     fn is_over(&self) -> bool {
-        matches!(self.state, State::Done | State::Failed)
+        matches!(self.state, State::Done | State::Cancelled | State::Failed)
     }
 }
 
@@ -268,7 +372,8 @@ impl Runs {
     pub(crate) async fn follow(&mut self, world: &World) -> Result<(), Error> {
         self.running.retain(|_, running| !running.over.is_cancelled());
         for (uid, running) in &self.running {
-            if !world.redrives.iter().any(|run| run.metadata.uid == *uid) {
+            let stored = world.redrives.iter().find(|run| run.metadata.uid == *uid).map(facts::<Facts>);
+            if !stored.transpose()?.is_some_and(|stored| stored.state == State::Planned) {
                 running.stop.cancel();
             }
         }
@@ -282,6 +387,9 @@ impl Runs {
             let stored: Facts = facts(run)?;
             if stored.is_over() {
                 over.push(run);
+                continue;
+            }
+            if stored.state == State::Paused {
                 continue;
             }
             let free = self.running.len() < RUNNING_MAX && !busy.contains(&stored.plan.dlq);
@@ -330,8 +438,13 @@ impl Runs {
                 };
             let outcome = match outcome {
                 Ok(Ended::Done) => Ok(()),
-                // By a stop of the process, after which it is taken up, or by its deletion.
+                // By a stop of the process, after which it is taken up, or because it was asked for.
                 Ok(Ended::Stopped) => {
+                    let progress = last.lock().clone();
+                    if let Err(error) = control.stopped(&key, progress).await {
+                        let error = runtime::shutdown::chain(&error);
+                        tracing::warn!(run = key.name, error, "how far a redrive was wasn't stored");
+                    }
                     control.seen.run(uid, None);
                     return;
                 }

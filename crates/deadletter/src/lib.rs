@@ -6,8 +6,10 @@
 //!
 //! It must not know pipelines, connectors or the control plane: who may be redriven to where is told by its caller.
 
+mod bindings;
 mod browse;
 mod error;
+mod expression;
 mod failure;
 mod letter;
 pub mod metrics;
@@ -17,13 +19,15 @@ mod select;
 mod settled;
 mod stage;
 
+pub use bindings::{Reads, bind};
 pub use browse::{Dlq, Group, Listing, Summary};
 pub use error::{Error, Result};
+pub use expression::{Expression, ExpressionError, Predicate, Repair};
 pub use failure::{Failure, Reason};
 pub use letter::{
     Letter, LetterId, LetterIdError, MESSAGE_BYTES_MAX, Origin, dead_letter, first_origin_topic, redriven,
 };
-pub use redrive::{Action, Ended, PartitionPlan, Plan, Progress, Redrive, Resolve, StagePlan};
+pub use redrive::{Action, Ended, PartitionPlan, Plan, Progress, Redrive, Resolve, Sample, StagePlan, Way};
 pub use select::Selection;
 pub use settled::{Outcome, Settled, Settlement};
 pub use stage::{Stage, StageError};

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{Letter, LetterId};
+use crate::{Letter, LetterId, Predicate};
 
 /// All that is said must hold; what isn't said holds always.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +32,9 @@ pub struct Selection {
     /// With a header of this name and value.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub header: Option<(String, String)>,
+    /// For which this expression is true.
+    #[serde(rename = "where", skip_serializing_if = "Option::is_none")]
+    pub predicate: Option<Predicate>,
     /// At most so many.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<u64>,
@@ -40,7 +43,7 @@ pub struct Selection {
 impl Selection {
     /// Whether a letter is meant; `limit` is its caller's to keep.
     pub fn matches(&self, letter: &Letter) -> bool {
-        let Self { stage, reason, ids, since, until, key, header, limit: _ } = self;
+        let Self { stage, reason, ids, since, until, key, header, predicate, limit: _ } = self;
         let at = letter.record.timestamp_ms;
         stage.as_deref().is_none_or(|wanted| match &letter.stage {
             Some(stage) => stage.matches(wanted),
@@ -57,6 +60,8 @@ impl Selection {
                     .iter()
                     .any(|h| *h.name == **name && h.value.as_deref() == Some(value.as_bytes()))
             })
+            // Last: it costs most.
+            && predicate.as_ref().is_none_or(|predicate| predicate.holds(letter))
     }
 }
 
@@ -86,10 +91,11 @@ mod tests {
             until: at(5_001),
             key: Some("k".into()),
             header: Some(("tenant".into(), "a".into())),
+            predicate: Some("$key = 'k'".to_owned().try_into().unwrap()),
             limit: Some(1),
         };
         assert!(all.matches(&letter) && Selection::default().matches(&letter));
-        let but: [fn(&mut Selection); 7] = [
+        let but: [fn(&mut Selection); 8] = [
             |s| s.stage = Some("pipeline/demo/q".into()),
             |s| s.reason = Some("expired".into()),
             |s| s.ids = ["d/1/8".parse().unwrap()].into(),
@@ -97,6 +103,7 @@ mod tests {
             |s| s.until = Some(Timestamp::from_millisecond(5_000).unwrap()),
             |s| s.key = Some("l".into()),
             |s| s.header = Some(("tenant".into(), "c".into())),
+            |s| s.predicate = Some("$key = 'l'".to_owned().try_into().unwrap()),
         ];
         for change in but {
             let mut selection = all.clone();

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use deadletter::Stage;
+use deadletter::{Reads, Stage};
 use jsonata::{Budget, Program};
 use resources::{OnError, PipelinePlan};
 use types::TopicName;
@@ -27,36 +27,6 @@ pub(crate) struct CompileError {
 impl CompileError {
     fn new(place: String, source: jsonata::CompileError) -> Self {
         Self { place, source: Box::new(source) }
-    }
-}
-
-/// Which of the record's bindings any expression of a plan reads: the others aren't made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Reads {
-    pub(crate) key: bool,
-    pub(crate) headers: bool,
-    /// Topic, partition, offset or timestamp.
-    pub(crate) place: bool,
-}
-
-impl Reads {
-    fn of<'a>(programs: impl Iterator<Item = &'a Program>) -> Self {
-        let mut reads = Self::default();
-        for program in programs {
-            // The text that `$eval` gets may read any of them.
-            if program.source().contains("$eval") {
-                return Self { key: true, headers: true, place: true };
-            }
-            for name in program.variables() {
-                match name.as_str() {
-                    "key" => reads.key = true,
-                    "headers" => reads.headers = true,
-                    "topic" | "partition" | "offset" | "timestamp" => reads.place = true,
-                    _ => {}
-                }
-            }
-        }
-        reads
     }
 }
 
@@ -163,22 +133,5 @@ impl Compiled {
             && *topics == next.topics
             && *paused == next.paused
             && *restarts == next.restarts
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bindings_are_made_that_an_expression_can_read() {
-        let reads = |source| Reads::of([&Program::compile(source).unwrap()].into_iter());
-        assert_eq!(reads("a.b"), Reads::default());
-        assert_eq!(reads("$key"), Reads { key: true, ..Reads::default() });
-        assert_eq!(reads("$lookup($headers, 'a')"), Reads { headers: true, ..Reads::default() });
-        assert_eq!(reads("$fromMillis($timestamp)"), Reads { place: true, ..Reads::default() });
-        let all = Reads { key: true, headers: true, place: true };
-        assert_eq!(reads("$eval('$' & 'key')"), all);
-        assert_eq!(reads("($f := $eval; $f(expression))"), all);
     }
 }

@@ -213,7 +213,7 @@ impl<'a> Run<'a> {
             let headers = output::headers(&record.headers, origin, Part::Whole, false, &compiled.made_by);
             return self.output(record, record.key.clone(), None, headers, last_stage(compiled));
         };
-        bind(&mut self.bindings, compiled, record, origin);
+        deadletter::bind(&mut self.bindings, compiled.reads, record, origin);
         let mut text = value.clone();
         for step in &compiled.steps {
             if !self.eval(record, &step.program, &step.stage, &text, None)? {
@@ -351,46 +351,6 @@ impl<'a> Run<'a> {
 fn last_stage(compiled: &Compiled) -> &Stage {
     let step: &Step = compiled.steps.last().expect("a plan has at least one step");
     &step.stage
-}
-
-/// What the expressions see beside their input. A record that came back through the retry topic is seen at its
-/// first origin's place, so that a redrive gives what the first try would have given; its timestamp is its own.
-fn bind(bindings: &mut Bindings, compiled: &Compiled, record: &ConsumedRecord, origin: &Origin) {
-    // Kafka's -1 says that there is none.
-    let timestamp_ms = record.timestamp_ms.max(0);
-    bindings.clear(timestamp_ms, seed(origin));
-    let reads = compiled.reads;
-    if reads.place {
-        bindings.set_str("topic", origin.topic.as_str());
-        bindings.set_number("partition", f64::from(origin.partition));
-        bindings.set_number("offset", origin.offset as f64);
-        bindings.set_number("timestamp", timestamp_ms as f64);
-    }
-    if let (true, Some(key)) = (reads.key, &record.key) {
-        bindings.set_str("key", &String::from_utf8_lossy(key));
-    }
-    if reads.headers {
-        let mut headers = serde_json::Map::new();
-        for header in &record.headers {
-            // Of several headers of a name the last one is seen, as in Kafka's `lastHeader`.
-            let value = header.value.as_deref().map(String::from_utf8_lossy);
-            headers.insert(header.name.to_string(), value.map_or(serde_json::Value::Null, |v| v.into()));
-        }
-        bindings.set_json("headers", serde_json::Value::Object(headers).to_string().as_bytes());
-    }
-}
-
-/// The seed of `$random`: FNV-1a over topic, partition and offset.
-fn seed(origin: &Origin) -> u64 {
-    const OFFSET_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
-    const PRIME: u64 = 0x0100_0000_01b3;
-    let place = origin.partition.to_be_bytes().into_iter().chain(origin.offset.to_be_bytes());
-    origin
-        .topic
-        .as_str()
-        .bytes()
-        .chain(place)
-        .fold(OFFSET_BASIS, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(PRIME))
 }
 
 /// What an evaluation's error means for its record.

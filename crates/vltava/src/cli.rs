@@ -1,10 +1,12 @@
 //! The command line. Every subcommand says by example how it is used.
 
+mod dlq;
 mod jsonata;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+pub(crate) use dlq::*;
 pub(crate) use jsonata::*;
 
 /// A Kafka-native event streaming and integration platform in one binary.
@@ -365,77 +367,6 @@ pub(crate) enum ConnectorsCommand {
         stage: StageName,
         #[command(flatten)]
         reset: Place,
-    },
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Dlq {
-    #[command(subcommand)]
-    pub(crate) command: DlqCommand,
-}
-
-/// Which dead letters.
-#[derive(Debug, Clone, Default, Args)]
-pub(crate) struct Selection {
-    /// Only those of this stage, e.g. pipeline/demo/github; a prefix up to a "/" or "@" is enough.
-    #[arg(long)]
-    pub(crate) stage: Option<String>,
-    /// Only those with this reason, e.g. `transform_error`.
-    #[arg(long)]
-    pub(crate) reason: Option<String>,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum DlqCommand {
-    /// Counts what is not settled, by stage and reason.
-    #[command(after_help = "Examples:\n  vltava dlq ls\n  vltava dlq ls dev.demo.github.dlq --json")]
-    Ls {
-        /// One DLQ; all of them where absent.
-        topic: Option<String>,
-        #[command(flatten)]
-        engine: Engine,
-        #[command(flatten)]
-        json: Json,
-    },
-    /// Prints dead letters: why, where from, and the value.
-    #[command(
-        after_help = "Example:\n  vltava dlq show dev.demo.github.dlq --reason transform_error --limit 3"
-    )]
-    Show {
-        /// The DLQ.
-        topic: String,
-        #[command(flatten)]
-        selection: Selection,
-        /// At most so many.
-        #[arg(long, default_value_t = 10)]
-        limit: usize,
-        #[command(flatten)]
-        engine: Engine,
-        #[command(flatten)]
-        json: Json,
-    },
-    /// Gives dead letters back to the stage that failed them, each once.
-    #[command(
-        after_help = "Examples:\n  vltava dlq redrive dev.demo.github.dlq --dry-run\n  vltava dlq redrive dev.demo.github.dlq --rate 100"
-    )]
-    Redrive {
-        /// The DLQ.
-        topic: String,
-        #[command(flatten)]
-        selection: Selection,
-        /// Records a second; 0: as fast as it goes.
-        #[arg(long, default_value_t = 0)]
-        rate: u32,
-        /// Say what would be given back to whom, and do nothing.
-        #[arg(long)]
-        dry_run: bool,
-        /// The workspace of the stages [default: the second part of the DLQ's name].
-        #[arg(long)]
-        workspace: Option<String>,
-        #[command(flatten)]
-        url: Url,
-        #[command(flatten)]
-        json: Json,
     },
 }
 

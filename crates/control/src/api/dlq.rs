@@ -2,9 +2,11 @@
 //!
 //! `GET .../dlq/{topic}` counts by stage and reason; `.../letters` lists the latest, `.../letters/{partition}/{offset}`
 //! shows one. `POST .../dlq/{topic}/redrive` plans a run and begins it; its body is
-//! `{selection: {stage, reason, ids, since, until, key, header, limit}, rate, dryRun, action}`, its answer
-//! `{plan, run}`. How far the run is says `GET .../redrives/{run}` (`status.state`, `status.progress`); to delete
-//! that resource is to cancel the run.
+//! `{selection: {stage, reason, ids, since, until, key, header, where, limit}, repair: {value, headers}, rate, dryRun,
+//! action: {kind: redrive | redriveToOrigin | redriveTo, topic | discard}}`, its answer `{plan, run, readers, samples}`: `readers`
+//! are the groups that read where letters go, where that isn't their stage's own topic; `samples`, of a dry run, are the
+//! first letters as they would be sent, and what a pipeline's version in force would make of them. How far the run is says
+//! `GET .../redrives/{run}` (`status.state`, `status.progress`); `POST .../redrives/{run}:pause`, `:resume` and `:cancel`.
 
 use axum::Json;
 use axum::body::Body;
@@ -13,16 +15,17 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use deadletter::{Action, Letter, LetterId, Selection};
+use deadletter::{Action, Letter, LetterId, Predicate, Repair, Selection};
 use http::{HeaderMap, StatusCode, header};
 use runtime::http::Problem;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use types::{TopicName, TopicPartition};
+use types::{Headers, TopicName, TopicPartition};
 
 use super::Api;
 use super::request::json_as;
-use crate::redrive::Spec;
+use crate::redrive::{Begun, Spec};
+use crate::rehearse::Rehearsed;
 
 /// Letters of one answer.
 const LETTERS_MAX: u64 = 100;
@@ -42,6 +45,10 @@ pub(super) struct Wanted {
     stage: Option<String>,
     reason: Option<String>,
     key: Option<String>,
+    /// `NAME=VALUE`.
+    header: Option<String>,
+    /// An expression.
+    r#where: Option<String>,
     since: Option<jiff::Timestamp>,
     until: Option<jiff::Timestamp>,
     limit: Option<u64>,
@@ -51,7 +58,7 @@ pub(super) struct Wanted {
 
 impl Wanted {
     fn selection(self) -> Result<Selection, Problem> {
-        let Self { stage, reason, key, since, until, limit, settled: _ } = self;
+        let Self { stage, reason, key, header, r#where, since, until, limit, settled: _ } = self;
         let limit = limit.unwrap_or(LETTERS_DEFAULT);
         if !(1..=LETTERS_MAX).contains(&limit) {
             return Err(Problem::new(StatusCode::BAD_REQUEST, "limit_invalid")
@@ -59,7 +66,23 @@ impl Wanted {
                 .field("limit")
                 .value(limit));
         }
-        Ok(Selection { stage, reason, key, since, until, limit: Some(limit), ..Selection::default() })
+        let refuse = |field: &'static str, detail: String, value: &str| {
+            Problem::new(StatusCode::BAD_REQUEST, "selection_invalid")
+                .detail(detail)
+                .field(field)
+                .value(value)
+        };
+        let header = header
+            .map(|text| match text.split_once('=') {
+                Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
+                None => Err(refuse("header", "header is NAME=VALUE".into(), &text)),
+            })
+            .transpose()?;
+        let predicate = r#where
+            .map(|text| Predicate::try_from(text.clone()).map_err(|e| refuse("where", e.to_string(), &text)))
+            .transpose()?;
+        let (ids, limit) = (Default::default(), Some(limit));
+        Ok(Selection { stage, reason, ids, since, until, key, header, predicate, limit })
     }
 }
 
@@ -68,6 +91,7 @@ impl Wanted {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 struct Asked {
     selection: Selection,
+    repair: Repair,
     rate: Option<u32>,
     dry_run: bool,
     action: Action,
@@ -75,7 +99,13 @@ struct Asked {
 
 impl Default for Asked {
     fn default() -> Self {
-        Self { selection: Selection::default(), rate: None, dry_run: false, action: Action::Redrive }
+        Self {
+            selection: Selection::default(),
+            repair: Repair::default(),
+            rate: None,
+            dry_run: false,
+            action: Action::Redrive,
+        }
     }
 }
 
@@ -137,6 +167,29 @@ fn letter_value(letter: &Letter, settled: bool, bytes_max: usize) -> Value {
     })
 }
 
+fn rehearsed_value(rehearsed: &Rehearsed) -> Value {
+    let Rehearsed { sample, made } = rehearsed;
+    let mut value = json!({ "letter": letter_value(&sample.letter, false, SHOWN_BYTES_MAX) });
+    match &sample.sent {
+        Ok(Some(sent)) => {
+            let headers = sent.headers.iter().filter(|header| !Headers::is_reserved(&header.name));
+            let headers: Vec<Value> =
+                headers.map(|h| json!([&*h.name, shown(h.value.as_ref(), SHOWN_BYTES_MAX)])).collect();
+            value["sent"] = json!({
+                "key": shown(sent.key.as_ref(), SHOWN_BYTES_MAX),
+                "value": shown(sent.value.as_ref(), SHOWN_BYTES_MAX),
+                "headers": headers,
+            });
+        }
+        Ok(None) => {}
+        Err(why) => value["stays"] = json!(why),
+    }
+    if let Some(made) = made {
+        value["made"] = json!(made);
+    }
+    value
+}
+
 async fn turn(api: &Api) -> Option<tokio::sync::SemaphorePermit<'_>> {
     // Never closed.
     api.scans.acquire().await.ok()
@@ -183,11 +236,12 @@ pub(super) async fn redrive(
     headers: HeaderMap,
     body: Body,
 ) -> Answer {
-    let Asked { selection, rate, dry_run, action } = json_as(&headers, body, &api.memory).await?;
-    let spec = Spec { topic: topic(&name)?, action, selection, rate };
+    let Asked { selection, repair, rate, dry_run, action } = json_as(&headers, body, &api.memory).await?;
+    let spec = Spec { topic: topic(&name)?, action, selection, repair, rate };
     let _turn = turn(&api).await;
-    let (plan, run) = api.control.redrive(&workspace, spec, dry_run).await?;
-    let answer = json!({ "plan": plan, "run": run });
+    let Begun { plan, readers, run, samples } = api.control.redrive(&workspace, spec, dry_run).await?;
+    let samples: Vec<Value> = samples.iter().map(rehearsed_value).collect();
+    let answer = json!({ "plan": plan, "run": run, "readers": readers, "samples": samples });
     Ok(match run {
         None => Json(answer).into_response(),
         Some(run) => {

@@ -3,6 +3,7 @@
 //! Pipelines and connectors: `pause`, `resume`, `restart`, and for connectors `stop`; the answer is the resource.
 //! `resetOffsets` moves where they read on (`{to | shift, topics}`, `?dryRun=true`), while they are paused. Transforms:
 //! `evaluate` tries an expression or a version on a sample; the transform needn't exist where the expression is given.
+//! Redrives: `pause`, `resume`, `cancel`.
 
 use axum::Json;
 use axum::body::Body;
@@ -17,6 +18,7 @@ use store::Key;
 use super::Api;
 use super::request::{Change, json_as, kind, name_and_verb, precondition};
 use super::resources::one;
+use crate::redrive::AskedOfRun;
 use crate::{Action, Evaluate, Reset};
 
 pub(super) async fn ask(
@@ -39,7 +41,16 @@ pub(super) async fn ask(
             let moved = api.control.reset_offsets(&key, &asked, change.dry_run).await?;
             Ok(Json(json!({ "dryRun": change.dry_run, "partitions": moved })).into_response())
         }
-        Some(verb) if let Some(action) = Action::parse(verb) => {
+        Some(verb)
+            if kind == Kind::Redrive
+                && let Some(asked) = AskedOfRun::parse(verb) =>
+        {
+            Ok(one(&api.control.ask_run(&key, asked).await?))
+        }
+        Some(verb)
+            if kind != Kind::Redrive
+                && let Some(action) = Action::parse(verb) =>
+        {
             Ok(one(&api.control.act(&key, action, precondition(&headers)?).await?))
         }
         _ => Err(Problem::new(StatusCode::NOT_FOUND, "unknown_verb")
@@ -58,6 +69,7 @@ fn verbs(kind: Kind) -> &'static str {
         Kind::Pipeline => "pause, resume, restart and resetOffsets",
         Kind::Connector => "pause, resume, stop, restart and resetOffsets",
         Kind::Transform => "evaluate",
-        Kind::Workspace | Kind::Topic | Kind::Redrive => "none for it",
+        Kind::Redrive => "pause, resume and cancel",
+        Kind::Workspace | Kind::Topic => "none for it",
     }
 }

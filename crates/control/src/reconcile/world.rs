@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use resources::{
-    AllowedReferences, ConnectorSpec, Kind, PipelineSpec, Resource, Spec, TopicSpec, WorkspaceSpec,
+    AllowedReferences, ConnectorSpec, Kind, PipelineSpec, Resource, Spec, TopicSpec, VersionRef,
+    WorkspaceSpec,
 };
 use types::{Naming, StageKind, StreamName, TopicName, Uid};
 
@@ -104,6 +105,18 @@ impl World {
             return Ok(dlq);
         }
         naming.dlq(source).map_err(|error| format!("{error}: {}", error.source))
+    }
+
+    /// The transforms of a pipeline's steps, by uid, at the versions in force.
+    pub(crate) fn steps_of(&self, workspace: &str, pipeline: &str) -> Vec<(Uid, u32)> {
+        let of = self.pipelines.iter().find(|of| of.workspace() == workspace && of.name() == pipeline);
+        let steps = of.into_iter().flat_map(|of| &of.spec.steps);
+        let found = steps.map(|step| {
+            let Some(VersionRef::Number(number)) = step.version else { return None };
+            let name = (workspace.to_owned(), step.transform.clone());
+            Some((*self.transforms.get(&name)?, number))
+        });
+        found.collect::<Option<Vec<_>>>().unwrap_or_default()
     }
 
     /// Kind, name and sources of a workspace's stages.

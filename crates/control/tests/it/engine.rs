@@ -316,3 +316,74 @@ async fn a_redrive_that_is_deleted_stops_and_another_gives_back_the_rest() {
     process.begin("the test is over");
     process.drain().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redrive_is_paused_resumed_and_cancelled() {
+    let on = OnEngine::new().await;
+    let process = on.reconcile();
+    on.flow().await;
+    on.letters("demo", 20).await;
+    let run = on.begin(json!({"rate": 5})).await.is(202).body["run"].as_str().unwrap().to_owned();
+    let ask = async |verb: &str| {
+        let uri = format!("/api/v1/workspaces/demo/redrives/{run}:{verb}");
+        on.plane.send(Request::post(uri).body(Body::empty()).unwrap()).await
+    };
+    on.run_until(&run, "begun", |status| status["progress"]["settled"].as_u64().is_some_and(|n| n > 0)).await;
+    ask("pause").await.is(200);
+    let paused =
+        on.run_until(&run, "paused", |s| s["state"] == "Paused" && s["progress"]["settled"].is_u64()).await;
+    let settled = paused["progress"]["settled"].as_u64().unwrap();
+    assert!((1..20).contains(&settled), "{paused}");
+    // It has ended, and committed what it said.
+    assert_eq!(on.keys(&on.retry()).await.len() as u64, settled);
+    ask("pause").await.is(200);
+
+    ask("resume").await.is(200);
+    on.run_until(&run, "running", |s| s["progress"]["settled"].as_u64().is_some_and(|n| n > settled)).await;
+    ask("cancel").await.is(200);
+    let cancelled = on.run_until(&run, "cancelled", |s| {
+        s["state"] == "Cancelled" && s["progress"]["settled"].as_u64().is_some_and(|n| n > settled)
+    });
+    let settled = cancelled.await["progress"]["settled"].as_u64().unwrap();
+    assert_eq!(on.keys(&on.retry()).await.len() as u64, settled);
+    ask("resume").await.is(409);
+    ask("explode").await.is(404);
+    let rest = on.begin(json!({"dryRun": true})).await.is(200).body;
+    assert_eq!(rest["plan"]["routable"], 20 - settled);
+    process.begin("the test is over");
+    process.drain().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dry_run_shows_what_would_be_sent_and_what_the_pipeline_would_make_of_it() {
+    let on = OnEngine::new().await;
+    let process = on.reconcile();
+    on.flow().await;
+    on.letters("demo", 3).await;
+    // The pipeline's expression is `a`.
+    let asked =
+        json!({"dryRun": true, "selection": {"where": "i < 2"}, "repair": {"value": "i = 0 ? {'a': i}"}});
+    let dry = on.begin(asked).await.is(200).body;
+    let plan = &dry["plan"];
+    assert_eq!((&plan["routable"], &plan["unrepaired"]), (&json!(1), &json!(1)), "{dry}");
+    let samples = dry["samples"].as_array().unwrap();
+    let of = |key: &str| samples.iter().find(|s| s["letter"]["key"]["text"] == key).unwrap();
+    assert_eq!(of("k0")["sent"]["value"]["text"], "{\"a\":0}");
+    assert_eq!((&of("k0")["made"]["outcome"], &of("k0")["made"]["result"]), (&json!("value"), &json!(0)));
+    assert!(of("k1")["stays"].as_str().unwrap().contains("no result"), "{dry}");
+    let unmended = on.begin(json!({"dryRun": true})).await.is(200).body;
+    assert_eq!(unmended["samples"][0]["made"]["outcome"], "undefined", "{unmended}");
+
+    let origin = on.begin(json!({"dryRun": true, "action": {"kind": "redriveToOrigin"}})).await.is(200).body;
+    assert_eq!(origin["plan"]["stages"][0]["to"], on.topic("raw").as_str());
+    assert!(origin["readers"][on.topic("raw").as_str()].is_array(), "{origin}");
+
+    let dlq = format!("/workspaces/demo/dlq/{}", on.topic("dlq"));
+    let found = on.plane.get(&format!("{dlq}/letters?where=i%20%3D%202")).await.is(200).body;
+    assert_eq!((&found["matched"], &found["items"][0]["key"]["text"]), (&json!(1), &json!("k2")));
+    let wrong = on.plane.get(&format!("{dlq}/letters?where=i%20%3D")).await.is(400).body;
+    assert_eq!((&wrong["field"], &wrong["value"]), (&json!("where"), &json!("i =")));
+    on.plane.get(&format!("{dlq}/letters?header=novalue")).await.is(400);
+    process.begin("the test is over");
+    process.drain().await.unwrap();
+}

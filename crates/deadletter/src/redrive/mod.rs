@@ -7,13 +7,24 @@
 mod plan;
 mod run;
 
-pub use plan::{Action, PartitionPlan, Plan, StagePlan};
+pub use plan::{Action, PartitionPlan, Plan, Sample, StagePlan};
 pub use run::{Ended, Progress, Redrive};
+
+use std::collections::BTreeSet;
 
 use types::TopicName;
 
 use crate::Stage;
 
-/// Says to which retry topic letters of a stage go: that of a stage of the same workspace whose DLQ this is. `None`: to
-/// none, and the letter stays where it is.
-pub type Resolve = std::sync::Arc<dyn Fn(&Stage) -> Option<TopicName> + Send + Sync>;
+/// Where letters of a stage may go back to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Way {
+    /// The stage's own retry topic.
+    pub retry: TopicName,
+    /// The topics that it reads: a letter's origin must be one of them.
+    pub sources: BTreeSet<TopicName>,
+}
+
+/// Says where letters of a stage go: a stage of the same workspace whose DLQ this is. `None`: nowhere, and the letter stays
+/// where it is.
+pub type Resolve = std::sync::Arc<dyn Fn(&Stage) -> Option<Way> + Send + Sync>;

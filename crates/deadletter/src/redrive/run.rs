@@ -55,6 +55,11 @@ pub struct Progress {
     pub settled: u64,
     /// Letters that are meant and stay, seen so far since it was begun (again).
     pub unroutable: u64,
+    /// Letters that the repair fails for and that stay, likewise.
+    pub unrepaired: u64,
+    /// Why the last of them can't be mended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unrepaired_why: Option<String>,
     /// Letters that don't fit in their topic and stay.
     pub too_large: u64,
     /// Partitions that are done.
@@ -107,8 +112,8 @@ struct Attempt {
     one_by_one: bool,
     /// Letters that don't fit.
     too_large: BTreeSet<Offset>,
-    /// Seen as unroutable, told once.
-    unroutable: BTreeSet<Offset>,
+    /// Seen as unroutable or beyond repair, told once.
+    stay: BTreeSet<Offset>,
     /// Settled in the last go.
     progressed: bool,
 }
@@ -195,8 +200,9 @@ impl Redrive {
         let mut wanted = vec![("settlement", settled), ("dead-letter", self.plan.dlq.clone())];
         match &self.plan.action {
             Action::RedriveTo { topic } => wanted.push(("target", topic.clone())),
-            Action::Redrive => {
-                wanted.extend(self.plan.stages.iter().filter_map(|s| s.to.clone()).map(|to| ("retry", to)));
+            Action::Redrive | Action::RedriveToOrigin => {
+                let role = if self.plan.action == Action::Redrive { "retry" } else { "target" };
+                wanted.extend(self.plan.stages.iter().filter_map(|s| s.to.clone()).map(|to| (role, to)));
             }
             Action::Discard => {}
         }
@@ -289,7 +295,7 @@ impl Redrive {
             let records = scan.next().await?;
             let last = records.is_none();
             for record in records.unwrap_or_default() {
-                let letter = Letter::of(record);
+                let mut letter = Letter::of(record);
                 let offset = letter.record.offset;
                 let skip = settled.contains(part.partition, offset)
                     || attempt.too_large.contains(&offset)
@@ -301,13 +307,25 @@ impl Redrive {
                     Route::To(topic) => Some(topic),
                     Route::Nowhere => None,
                     Route::Unroutable => {
-                        if attempt.unroutable.insert(offset) {
+                        if attempt.stay.insert(offset) {
                             self.progress.unroutable += 1;
                             metrics::unroutable();
                         }
                         continue;
                     }
                 };
+                if to.is_some() {
+                    match self.plan.repair.apply(&letter) {
+                        Ok(mended) => letter.record = mended,
+                        Err(why) => {
+                            if attempt.stay.insert(offset) {
+                                self.progress.unrepaired += 1;
+                                self.progress.unrepaired_why = Some(format!("{}: {why}", letter.id()));
+                            }
+                            continue;
+                        }
+                    }
+                }
                 batch.push(letter, to);
                 if batch.is_full(self.batch_max(attempt))
                     && let Some(go) =

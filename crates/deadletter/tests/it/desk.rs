@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use deadletter::{
-    Action, Dlq, Ended, Error, Failure, Plan, Reason, Redrive, Resolve, SETTLED_TOPIC, Selection, Stage,
-    dead_letter,
+    Action, Dlq, Ended, Error, Failure, Plan, Reason, Redrive, Repair, Resolve, SETTLED_TOPIC, Sample,
+    Selection, Stage, Way, dead_letter,
 };
 use jiff::Timestamp;
 use kafka::{
@@ -108,17 +108,27 @@ impl Desk {
 
     /// Stages of pipeline `p` and no others.
     pub(crate) fn resolve(&self) -> Resolve {
-        let retry = self.retry.clone();
+        let way = Way { retry: self.retry.clone(), sources: [self.topic("src")].into() };
         Arc::new(move |stage| match stage {
             Stage::Pipeline { workspace, name, .. } if workspace == "demo" && name == "p" => {
-                Some(retry.clone())
+                Some(way.clone())
             }
             _ => None,
         })
     }
 
     pub(crate) async fn plan(&self, run: &str, action: Action, selection: Selection) -> Plan {
-        self.dlq().plan(run, action, selection, &self.resolve()).await.unwrap()
+        self.plan_with(run, action, selection, Repair::default()).await.unwrap().0
+    }
+
+    pub(crate) async fn plan_with(
+        &self,
+        run: &str,
+        action: Action,
+        selection: Selection,
+        repair: Repair,
+    ) -> Result<(Plan, Vec<Sample>), Error> {
+        self.dlq().plan(run, action, selection, repair, &self.resolve()).await
     }
 
     pub(crate) fn redrive(&self, plan: &Plan, rate: Option<u32>) -> Redrive {

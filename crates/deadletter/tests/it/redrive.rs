@@ -2,7 +2,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use deadletter::{Action, Ended, Error, Outcome, Plan, Reason, Selection, Settlement};
+use deadletter::{Action, Ended, Error, Outcome, Plan, Reason, Repair, Selection, Settlement};
 use jiff::Timestamp;
 use kafka::{NewTopic, TransactionalProducer, TxnConfig};
 use tokio_util::sync::CancellationToken;
@@ -157,14 +157,13 @@ async fn settlements_behind_anothers_open_transaction_count() {
         // The plan waits for it as well; so it is made by hand.
         let made = desk.dlq();
         let resolve = desk.resolve();
-        let planning =
-            tokio::spawn(
-                async move { made.plan("run", Action::Redrive, Selection::default(), &resolve).await },
-            );
+        let planning = tokio::spawn(async move {
+            made.plan("run", Action::Redrive, Selection::default(), Repair::default(), &resolve).await
+        });
         tokio::time::sleep(Duration::from_millis(600)).await;
         assert!(!planning.is_finished(), "settlements that count may lie behind it");
         txn.commit().await.unwrap();
-        planning.await.unwrap().unwrap()
+        planning.await.unwrap().unwrap().0
     };
     desk.run(&plan).await.unwrap();
     let txn = other.begin().await.unwrap();
@@ -276,4 +275,54 @@ async fn a_rate_is_kept() {
     assert!(begun.elapsed() > Duration::from_millis(1_500), "{:?}", begun.elapsed());
     let steps = seen.into_inner().unwrap();
     assert!(steps.windows(2).all(|pair| pair[1] - pair[0] <= 4), "evenly: {steps:?}");
+}
+
+#[tokio::test]
+async fn letters_are_mended_on_their_way_and_those_that_cannot_be_stay() {
+    let desk = Desk::new().await;
+    desk.letters(0..6, STAGE, Reason::TransformError).await;
+    let repair: Repair = serde_json::from_value(serde_json::json!({
+        // Of the others there is no result.
+        "value": "n < 4 ? {'n': n, 'mended': true}",
+        "headers": "{'x-mended-by': 'run', 'x-request-id': null}",
+    }))
+    .unwrap();
+    let selection =
+        Selection { predicate: Some("n > 1".to_owned().try_into().unwrap()), ..Selection::default() };
+    let planned = desk.plan_with("run", Action::Redrive, selection, repair.clone()).await;
+    let (plan, samples) = planned.unwrap();
+    assert_eq!((plan.routable, plan.unrepaired, samples.len()), (2, 2, 4));
+    assert_eq!(samples.iter().filter(|sample| sample.sent.is_err()).count(), 2);
+    // What is stored of a plan reads back.
+    let text = serde_json::to_string(&plan).unwrap();
+    assert_eq!(serde_json::from_str::<Plan>(&text).unwrap(), plan);
+
+    let (ended, progress) = desk.run(&plan).await.unwrap();
+    assert_eq!((ended, progress.settled, progress.unrepaired), (Ended::Done, 2, 2));
+    assert!(progress.unrepaired_why.unwrap().contains("no result"));
+    let back = desk.read(&desk.retry).await;
+    let mut values: Vec<_> = back.iter().filter_map(|r| r.value.clone()).collect();
+    values.sort();
+    let mended = [r#"{"n":2,"mended":true}"#, r#"{"n":3,"mended":true}"#];
+    assert_eq!(values, mended);
+    assert!(back.iter().all(|r| r.headers.get_str("x-mended-by") == Some("run")));
+    let left = desk.dlq().list(&Selection::default(), false).await.unwrap();
+    assert_eq!(left.matched, 4, "two weren't meant, two can't be mended");
+
+    let nonsense = desk.plan_with("run", Action::Discard, Selection::default(), repair).await;
+    assert!(matches!(nonsense, Err(Error::Invalid(_))), "{nonsense:?}");
+}
+
+#[tokio::test]
+async fn to_their_origin_go_letters_whose_stage_reads_there() {
+    let desk = Desk::new().await;
+    desk.create(NewTopic::new(desk.topic("src"), 1)).await;
+    desk.letters(0..3, STAGE, Reason::TransformError).await;
+    desk.letters(3..5, "pipeline/demo/other/s@1", Reason::TransformError).await;
+    let plan = desk.plan("run", Action::RedriveToOrigin, Selection::default()).await;
+    assert_eq!((plan.routable, plan.unroutable), (3, 2));
+    let (ended, progress) = desk.run(&plan).await.unwrap();
+    assert_eq!((ended, progress.settled, progress.unroutable), (Ended::Done, 3, 2));
+    assert_eq!(desk.events(&desk.topic("src")).await, once(0..3));
+    assert_eq!(desk.events(&desk.retry).await, once([]));
 }

@@ -1,18 +1,43 @@
 //! A group's offsets: read, and moved while nobody is in the group.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use types::{Offset, TopicName, TopicPartition};
 use wire::api::{
-    FindCoordinatorRequest, OffsetCommitRequest, OffsetFetchRequest, offset_commit, offset_fetch,
+    FindCoordinatorRequest, ListGroupsRequest, OffsetCommitRequest, OffsetFetchRequest, offset_commit,
+    offset_fetch,
 };
 use wire::{ErrorCode, Request};
 
 use super::{Admin, RETRY, To, is_transient, refused};
 use crate::{Committed, Error, Kind, Result};
 
+/// Groups whose offsets are asked for, to find those that read a topic.
+const GROUPS_ASKED_MAX: usize = 1_000;
+
 impl Admin {
+    /// Groups that have committed offsets of a topic: who read it, and will read what comes. Of the first thousand groups.
+    pub async fn groups_reading(&self, topic: &TopicName) -> Result<BTreeSet<String>> {
+        const WHAT: &str = "list groups";
+        let mut groups = BTreeSet::new();
+        for broker in self.cluster().await?.brokers {
+            let request = ListGroupsRequest::default();
+            let answer = self.ask(WHAT, To::Broker(broker.id), &request, 4, |a| vec![a.error_code]).await?;
+            if !answer.error_code.is_ok() {
+                return Err(refused(WHAT, answer.error_code, None).at(self.address()));
+            }
+            groups.extend(answer.groups.into_iter().map(|group| group.group_id));
+        }
+        let mut reading = BTreeSet::new();
+        for group in groups.into_iter().take(GROUPS_ASKED_MAX) {
+            if self.group_offsets(&group).await?.keys().any(|tp| tp.topic == *topic) {
+                reading.insert(group);
+            }
+        }
+        Ok(reading)
+    }
+
     /// What a group has committed, of all partitions. A group that doesn't exist has nothing.
     pub async fn group_offsets(&self, group: &str) -> Result<BTreeMap<TopicPartition, Committed>> {
         let what = format!("read the offsets of group {group}");

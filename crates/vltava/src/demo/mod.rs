@@ -29,7 +29,7 @@ use uuid::Uuid;
 use self::receiver::Received;
 use self::sender::Sent;
 use self::show::Show;
-use crate::cli::{Demo, Selection};
+use crate::cli::Demo;
 use crate::commands::{answer, apply, check, dlq, http};
 use crate::output;
 use crate::platform::Platform;
@@ -240,7 +240,7 @@ async fn play(
     await_stages(&url, |stages| stages.iter().all(is_running) && generation(stages) > old).await?;
     show.say(format_args!("applied examples/webhooks-fixed: the next version runs from the next batch on"));
 
-    let redriven = dlq::redrive(&url, WORKSPACE, &dlq, &Selection::default(), 0, false, |_| {}).await?;
+    let redriven = dlq::run::redrive(&url, WORKSPACE, &dlq, &dlq::run::Asked::everything(), |_| {}).await?;
     show.say(format_args!(
         "redriving {DLQ}: {} records go back to the stage that failed them",
         redriven.redriven
