@@ -31,6 +31,7 @@ use crate::lane::{Lane, Producer};
 use crate::queue::Limits;
 use crate::reach::Reach;
 use crate::status::Status;
+use crate::supervise::Env;
 use crate::transact::{self, Failed};
 use crate::workers::{Panicked, Workers};
 
@@ -135,6 +136,8 @@ pub(crate) struct Loop {
     ending: Option<(End, Instant)>,
     /// A plan that is wanted and can't be run.
     refused: Option<String>,
+    /// What the process as a whole hears of the engine.
+    reach: Reach,
     /// The engine was away when last heard of.
     away: bool,
     probing: bool,
@@ -147,14 +150,14 @@ pub(crate) struct Loop {
 
 impl Loop {
     pub(crate) fn new(
-        config: Arc<Config>,
-        workers: Workers,
+        env: &Env,
         status: Arc<Status>,
         consumer: Consumer,
         compiled: Arc<Compiled>,
         sizes: Arc<Sizes>,
         lanes: Vec<Lane>,
     ) -> Self {
+        let Env { config, workers, reach, .. } = env.clone();
         let limits = Limits {
             time_max: config.batch_time_max(),
             records_max: config.batch_records_max,
@@ -175,6 +178,7 @@ impl Loop {
             revoking: Vec::new(),
             ending: None,
             refused: None,
+            reach,
             away: false,
             probing: false,
             look_at: Instant::now() + LOOK_EVERY,
@@ -187,9 +191,9 @@ impl Loop {
     pub(crate) async fn run(
         mut self,
         plans: &mut watch::Receiver<Arc<PipelinePlan>>,
-        mut reach: Reach,
         stop: &Shutdown,
     ) -> (End, bool) {
+        let mut reach = self.reach.clone();
         let end = loop {
             self.pump(Instant::now());
             if let Some(end) = self.ended(Instant::now()) {
@@ -386,8 +390,13 @@ impl Loop {
         }
     }
 
-    /// The engine answers.
+    /// The engine answered. Where the process hears nothing of it, that was an answer from before, or one that the
+    /// client gave by itself (it lost its group, say): nothing else would say again that the engine is away.
     fn well(&mut self) {
+        let unheard = self.reach.borrow().clone();
+        if let Some(why) = unheard {
+            return self.unwell(&why);
+        }
         self.away = false;
         match &self.refused {
             None => self.status.running(),

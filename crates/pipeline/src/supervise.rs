@@ -159,9 +159,8 @@ async fn attempt(
         Err(error) => return failed(error.to_string(), Retry::Backoff),
     };
     let lanes = (0..plan.parallelism.max(1)).map(|k| Lane::new(opening(env, &plan, &sizes, k))).collect();
-    let (config, workers) = (env.config.clone(), env.workers.clone());
-    let looped = Loop::new(config, workers, status.clone(), consumer, compiled, sizes, lanes);
-    looped.run(plans, env.reach.clone(), stop).await
+    let looped = Loop::new(env, status.clone(), consumer, compiled, sizes, lanes);
+    looped.run(plans, stop).await
 }
 
 fn client_suffix(plan: &PipelinePlan) -> String {
