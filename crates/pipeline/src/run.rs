@@ -213,7 +213,9 @@ impl Loop {
                 },
                 Ok(()) = reach.changed() => match &*reach.borrow_and_update() {
                     Some(why) => self.unwell(why),
-                    // What is left to say that all is well is an answer to the loop itself.
+                    // Without a partition there is nothing to ask for, and nothing else would say that all is well.
+                    None if self.owners.is_empty() => self.well(),
+                    // What is left to say it is an answer to the loop itself.
                     None => self.look_at = Instant::now(),
                 },
                 event = self.consumer.next() => self.on_event(event),
