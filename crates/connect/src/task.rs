@@ -115,6 +115,8 @@ struct Task {
     writes: JoinSet<Write>,
     flights: HashMap<tokio::task::Id, Flight>,
     assigned: HashSet<TopicPartition>,
+    /// The number of the last assignment.
+    assignment: u64,
     paused: HashSet<TopicPartition>,
     dead_letters: Vec<DeadLetter>,
     commit_at: Option<Instant>,
@@ -166,6 +168,7 @@ impl Task {
             writes: JoinSet::new(),
             flights: HashMap::new(),
             assigned: HashSet::new(),
+            assignment: 0,
             paused: HashSet::new(),
             dead_letters: Vec::new(),
             commit_at: None,
@@ -431,7 +434,8 @@ impl Task {
     }
 
     fn assign(&mut self, partitions: Vec<AssignedPartition>) {
-        for AssignedPartition { tp, committed, .. } in partitions {
+        for AssignedPartition { tp, committed, assignment, .. } in partitions {
+            self.assignment = self.assignment.max(assignment);
             let (offset, metadata) = committed.map_or_else(Default::default, |c| (c.offset, c.metadata));
             if let Err(error) = self.schedule.assign(tp.clone(), offset, &metadata) {
                 // Somebody else's commit (a tool that reset the offset): the offset counts, the text doesn't.
@@ -488,7 +492,9 @@ impl Task {
         &mut self,
         offsets: &[(TopicPartition, Offset, String)],
     ) -> Result<(), Error> {
-        let group = self.consumer.group_metadata().await.map_err(Error::Commit)?;
+        let partitions: Vec<_> = offsets.iter().map(|(tp, ..)| tp.clone()).collect();
+        let group = self.consumer.group_metadata(&partitions, self.assignment);
+        let group = group.await.map_err(Error::Commit)?;
         let (mut producer, _) = match self.producer.take() {
             Some(open) => open,
             None => {

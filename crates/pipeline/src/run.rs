@@ -128,7 +128,7 @@ pub(crate) struct Loop {
     lanes: Vec<Lane>,
     /// Which lane a partition is in.
     owners: BTreeMap<TopicPartition, usize>,
-    /// Counts assignments.
+    /// The number of the last assignment.
     epoch: u64,
     work: FuturesUnordered<BoxFuture<'static, Done>>,
     revoking: Vec<Revoking>,
@@ -277,12 +277,13 @@ impl Loop {
             Producer::Closed | Producer::Away => None,
         };
         let metadata = ready.batch.compiled.metadata.clone();
-        let made = ready.made.clone();
+        let (made, as_of) = (ready.made.clone(), ready.batch.epoch);
         lane.committing = Some(ready);
         let (opening, consumer) = (lane.opening.clone(), self.consumer.handle().clone());
         let transaction = async move {
             let began = Instant::now();
-            let (producer, result) = transact::transact(opening, producer, consumer, made, metadata).await;
+            let (producer, result) =
+                transact::transact(opening, producer, consumer, made, as_of, metadata).await;
             Done::Transacted { lane: index, producer, result, took: began.elapsed() }
         };
         self.work.push(transaction.boxed());

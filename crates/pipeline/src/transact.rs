@@ -42,12 +42,14 @@ pub(crate) struct Failed {
     pub(crate) unsure: bool,
 }
 
-/// Writes a batch. The producer comes back if it can be used again.
+/// Writes a batch, which was read under the assignment `as_of` or earlier ones. The producer comes back if it can be used
+/// again.
 pub(crate) async fn transact(
     opening: Arc<Opening>,
     producer: Option<TransactionalProducer>,
     consumer: Handle,
     batch: Arc<Evaluated>,
+    as_of: u64,
     metadata: String,
 ) -> (Option<TransactionalProducer>, Result<(), Failed>) {
     let mut producer = match producer {
@@ -58,7 +60,7 @@ pub(crate) async fn transact(
             Err(error) => return (None, Err(Failed { error, unsure: false })),
         },
     };
-    match write(&mut producer, &consumer, &batch, &metadata).await {
+    match write(&mut producer, &consumer, &batch, as_of, &metadata).await {
         Ok(()) => (Some(producer), Ok(())),
         Err(error) => {
             let unsure = error.needs_reopen() || !producer.is_usable();
@@ -71,6 +73,7 @@ async fn write(
     producer: &mut TransactionalProducer,
     consumer: &Handle,
     batch: &Evaluated,
+    as_of: u64,
     metadata: &str,
 ) -> Result<(), Error> {
     let transaction = producer.begin().await?;
@@ -85,8 +88,9 @@ async fn write(
         }
         let offsets: Vec<_> =
             batch.offsets.iter().map(|(tp, next)| (tp.clone(), *next, metadata.to_owned())).collect();
-        // Asked for as late as may be: a rebalance that was in between makes it another generation's.
-        let group = consumer.group_metadata().await?;
+        // Asked for as late as may be: a rebalance that took none of these partitions is none of this batch's concern.
+        let partitions: Vec<_> = batch.offsets.keys().cloned().collect();
+        let group = consumer.group_metadata(&partitions, as_of).await?;
         transaction.send_offsets(&offsets, &group).await
     };
     match filled.await {

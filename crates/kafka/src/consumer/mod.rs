@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerGroupMetadata};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use tokio::sync::{Semaphore, oneshot};
 use types::{Headers, Offset, Record, TimestampMs, TopicName, TopicPartition};
 
@@ -156,6 +156,8 @@ pub struct AssignedPartition {
     pub committed: Option<Committed>,
     /// Where reading begins: the committed offset, else by [`StartFrom`]. `None`: at the log's start, wherever that is by then.
     pub start: Option<Offset>,
+    /// Numbers this consumer's assignments, rising from 1: for [`Handle::group_metadata`].
+    pub assignment: u64,
 }
 
 /// A partition's first offset, and the one after the last that can be read.
@@ -386,13 +388,33 @@ impl Handle {
         replied.await.unwrap_or_else(|_| Err(Error::closed(format!("seek {tp}"))))
     }
 
-    /// The member's generation now, for offsets in a transaction.
-    pub async fn group_metadata(&self) -> Result<GroupMetadata> {
-        let metadata =
-            self.blocking("read the group's generation", |consumer| Ok(consumer.group_metadata())).await?;
-        metadata.map(|m| GroupMetadata(Arc::new(m))).ok_or_else(|| {
-            Error::new(Kind::Other, "read the group's generation", "this consumer has no group")
-        })
+    /// The member's generation, to commit offsets of `partitions` in a transaction. `as_of` is the highest
+    /// [`AssignedPartition::assignment`] that the caller knew of when it began with their records.
+    ///
+    /// The engine refuses offsets of a generation that is over, but what a member read in one generation it could
+    /// commit in the next: where a partition went meanwhile and came again (the session timed out while the engine
+    /// was away), it is read once more from where it was committed, and both would count. So this fails with the
+    /// engine's own code, ILLEGAL_GENERATION, unless all partitions were held without a break.
+    pub async fn group_metadata(&self, partitions: &[TopicPartition], as_of: u64) -> Result<GroupMetadata> {
+        const WHAT: &str = "read the group's generation";
+        // In this order. A session that timed out before the generation was read is seen as lost until the partitions
+        // are let go, and these are taken out of what is held before they are. What happens after it was read makes
+        // it a generation that is over, which is for the engine to find.
+        let (metadata, lost) = self
+            .blocking(WHAT, |consumer| {
+                let metadata = consumer.group_metadata();
+                Ok((metadata, consumer.assignment_lost()))
+            })
+            .await?;
+        let metadata = metadata.ok_or_else(|| Error::new(Kind::Other, WHAT, "this consumer has no group"))?;
+        let gone = if lost { partitions.first() } else { self.shared.not_held(partitions, as_of) };
+        match gone {
+            None => Ok(GroupMetadata(Arc::new(metadata))),
+            Some(tp) => {
+                let why = format!("{tp} was taken away after its records were read");
+                Err(Error::from_code(WHAT, RDKafkaErrorCode::IllegalGeneration).because(&why))
+            }
+        }
     }
 
     /// Commits: each offset is the next record to read, with metadata of at most 4,096 bytes.

@@ -302,6 +302,7 @@ impl Poller {
     }
 
     fn let_go(&mut self, partitions: &[TopicPartition]) {
+        self.shared.release(partitions);
         if let Err(error) = unassign(&self.consumer, &raw::partitions(partitions)) {
             self.shared.error(Error::from_rdkafka("give up partitions", &error));
         }
@@ -327,7 +328,7 @@ impl Poller {
                     Some(committed) => Some(committed.offset),
                     None => starts.get(tp).copied().flatten(),
                 };
-                AssignedPartition { tp: tp.clone(), committed, start }
+                AssignedPartition { tp: tp.clone(), committed, start, assignment: 0 }
             })
             .collect();
         metrics::rebalance("assigned");
@@ -339,7 +340,7 @@ impl Poller {
 
     fn take_on(
         &mut self,
-        assigned: Vec<AssignedPartition>,
+        mut assigned: Vec<AssignedPartition>,
         assign: impl Fn(&BaseConsumer<Hooks>, &TopicPartitionList) -> Result<(), KafkaError>,
     ) -> Result<()> {
         let mut list = TopicPartitionList::with_capacity(assigned.len());
@@ -360,6 +361,10 @@ impl Poller {
                 self.shared.remove(tp);
             }
             return Err(Error::from_rdkafka("assign partitions", &error));
+        }
+        let number = self.shared.hold(assigned.iter().map(|partition| partition.tp.clone()));
+        for partition in &mut assigned {
+            partition.assignment = number;
         }
         self.shared.event(Event::Assigned(assigned));
         Ok(())
@@ -393,6 +398,7 @@ impl Poller {
                     tp: tp.clone(),
                     committed: None,
                     start: starts.get(tp).copied().flatten(),
+                    assignment: 0,
                 })
                 .collect();
             self.take_on(assigned, |consumer, list| consumer.assign(list))

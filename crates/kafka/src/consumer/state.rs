@@ -63,6 +63,11 @@ struct Part {
 #[derive(Default)]
 struct State {
     parts: BTreeMap<TopicPartition, Part>,
+    /// Partitions that are the owner's, with the number of the assignment with which each came. One that goes is taken
+    /// out before the group is told, so before the group can give it to anybody.
+    held: BTreeMap<TopicPartition, u64>,
+    /// Counts assignments.
+    assignments: u64,
     /// Where the last records were taken: the next ones come from the partition after it.
     last: Option<TopicPartition>,
     events: VecDeque<Event>,
@@ -122,6 +127,16 @@ impl Shared {
             metrics::consumed(records.len(), records.iter().map(ConsumedRecord::payload_bytes).sum());
         }
         taken
+    }
+
+    /// The first of these partitions that isn't the owner's, or came only after the assignment `as_of`.
+    pub(super) fn not_held<'t>(
+        &self,
+        partitions: &'t [TopicPartition],
+        as_of: u64,
+    ) -> Option<&'t TopicPartition> {
+        let state = self.state.lock();
+        partitions.iter().find(|tp| state.held.get(tp).is_none_or(|since| *since > as_of))
     }
 
     pub(super) fn set_paused(&self, partitions: &[TopicPartition], paused: bool) {
@@ -202,6 +217,22 @@ impl Shared {
     pub(super) fn add(&self, tp: &TopicPartition, start: Option<Offset>) {
         let part = Part { next: start, ..Part::default() };
         self.state.lock().parts.insert(tp.clone(), part);
+    }
+
+    /// Partitions become the owner's; returns the number of this assignment.
+    pub(super) fn hold(&self, partitions: impl IntoIterator<Item = TopicPartition>) -> u64 {
+        let mut state = self.state.lock();
+        state.assignments += 1;
+        let number = state.assignments;
+        state.held.extend(partitions.into_iter().map(|tp| (tp, number)));
+        number
+    }
+
+    pub(super) fn release(&self, partitions: &[TopicPartition]) {
+        let mut state = self.state.lock();
+        for tp in partitions {
+            state.held.remove(tp);
+        }
     }
 
     /// Drops what is buffered of a partition.

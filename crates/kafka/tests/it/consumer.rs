@@ -64,7 +64,7 @@ async fn a_member_goes_on_where_it_committed() {
 
     let mut consumer = Consumer::subscribe(&engine.client, member(&group, &topic)).unwrap();
     let first = assigned(&mut consumer).await;
-    assert_eq!(first, [AssignedPartition { tp: tp.clone(), committed: None, start: None }]);
+    assert_eq!(first, [AssignedPartition { tp: tp.clone(), committed: None, start: None, assignment: 1 }]);
     assert_eq!(records(&mut consumer, 10).await, numbers(0..10));
     consumer.commit(&[(tp.clone(), 4, "{\"v\":1}".into())]).await.unwrap();
     consumer.close(Duration::from_secs(10)).await.unwrap();
@@ -157,6 +157,47 @@ async fn a_rebalance_waits_until_the_owner_has_committed() {
     while last != "more" {
         last = records(&mut first, 1).await.pop().unwrap();
     }
+}
+
+/// What was read of a partition before it went is never committed after it came again, though the member then has a
+/// generation that the engine takes.
+#[tokio::test]
+async fn a_generation_is_given_only_for_what_was_held_without_a_break() {
+    let engine = Engine::start().await;
+    let topic = engine.topic("h", 2).await;
+    let group = engine.name("g");
+    let mut first = Consumer::subscribe(&engine.client, member(&group, &topic)).unwrap();
+    let all: Vec<_> = assigned(&mut first).await.into_iter().map(|p| (p.tp, p.assignment)).collect();
+    let both: Vec<_> = all.iter().map(|(tp, _)| tp.clone()).collect();
+    let before = all[0].1;
+    first.group_metadata(&both, before).await.unwrap();
+    let mut second = Consumer::subscribe(&engine.client, member(&group, &topic)).unwrap();
+    let (gone, done) = loop {
+        if let Event::Revoked { partitions, done, .. } = next(&mut first).await {
+            break (partitions, done);
+        }
+    };
+    let kept: Vec<_> = both.iter().filter(|tp| !gone.contains(tp)).cloned().collect();
+    // While the owner isn't done with it, it may commit.
+    first.group_metadata(&both, before).await.unwrap();
+    done.done();
+    while assigned(&mut second).await.is_empty() {}
+    let refused = |error: kafka::Error| {
+        assert_eq!(error.code(), Some(22), "{error:?}");
+        assert!(error.to_string().contains("taken away"), "{error}");
+    };
+    refused(first.group_metadata(&both, before).await.err().unwrap());
+    first.group_metadata(&kept, before).await.unwrap();
+    second.close(Duration::from_secs(10)).await.unwrap();
+    let again = loop {
+        let again = assigned(&mut first).await;
+        if !again.is_empty() {
+            break again;
+        }
+    };
+    assert_eq!(again[0].tp, gone[0]);
+    refused(first.group_metadata(&gone, before).await.err().unwrap());
+    first.group_metadata(&both, again[0].assignment).await.unwrap();
 }
 
 #[tokio::test]

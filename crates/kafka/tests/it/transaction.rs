@@ -132,7 +132,7 @@ async fn offsets_and_records_are_one() {
     let mut producer =
         TransactionalProducer::open(&engine.client, &engine.name("id"), TxnConfig::default()).await.unwrap();
     for (text, offset, commit) in [("one", 5, true), ("two", 9, false)] {
-        let metadata = consumer.group_metadata().await.unwrap();
+        let metadata = consumer.group_metadata(std::slice::from_ref(&tp), 1).await.unwrap();
         let txn = producer.begin().await.unwrap();
         txn.send(&target, Some(0), &value(text)).unwrap();
         txn.send_offsets(&[(tp.clone(), offset, "mine".into())], &metadata).await.unwrap();

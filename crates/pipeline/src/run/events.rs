@@ -57,10 +57,10 @@ impl Loop {
     }
 
     fn on_assigned(&mut self, partitions: Vec<AssignedPartition>) {
-        self.epoch += 1;
+        self.epoch = partitions.iter().map(|p| p.assignment).fold(self.epoch, u64::max);
         self.settle_at = self.settle_at.filter(|_| partitions.is_empty());
         let mut pins: BTreeMap<usize, Vec<_>> = BTreeMap::new();
-        for AssignedPartition { tp, committed, start } in partitions {
+        for AssignedPartition { tp, committed, start, .. } in partitions {
             let generation =
                 committed.as_ref().and_then(|c| Position::decode(&c.metadata)).map_or(0, |p| p.generation);
             let own = self.compiled.plan.generation;
