@@ -225,6 +225,8 @@ pub(crate) struct Group {
     pub(crate) pairs: Box<[(NodeId, NodeId)]>,
     /// All keys are strings that are written down, all different: nothing can be wrong with them.
     pub(crate) is_plain: bool,
+    /// And none needs an escape where it is written.
+    pub(crate) writes_plain: bool,
     pub(crate) span: Span,
 }
 
@@ -262,11 +264,33 @@ pub(crate) struct Node {
     pub(crate) extra: Option<Box<Extra>>,
 }
 
+impl Node {
+    /// A step that is a name, with no predicate and nothing to bind.
+    pub(crate) fn is_bare_name(&self) -> bool {
+        matches!(self.kind, Kind::Name(_)) && self.extra.is_none() && !self.tuple
+    }
+
+    /// The steps of a path that consists of bare names.
+    #[inline]
+    pub(crate) fn bare_path(&self) -> Option<&[NodeId]> {
+        match &self.kind {
+            Kind::Path { steps, keep_singleton: false, names }
+                if *names == steps.len() && self.extra.is_none() && !self.tuple =>
+            {
+                Some(steps)
+            }
+            _ => None,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(crate) enum Kind {
     Path {
         steps: Vec<NodeId>,
         keep_singleton: bool,
+        /// How many steps it begins with are names and nothing else.
+        names: usize,
     },
     Name(Box<[u8]>),
     String(Box<[u8]>),

@@ -7,6 +7,7 @@ use crate::ast::{Code, Extra, Group, Kind, Name, Node, NodeId, Op, Raw, RawId, R
 use crate::error::{Raise, Span};
 use crate::faults::Faults;
 use crate::host::Host;
+use crate::json::write;
 use crate::parse::{self, Parsed};
 use crate::regex::Regex;
 use crate::stack;
@@ -127,6 +128,12 @@ impl Compiler {
                 && let Some(slot) = extra.ancestor
             {
                 extra.ancestor_name = Some(slot_name(labels[slot]));
+            }
+        }
+        let is_name: Vec<bool> = self.nodes.iter().map(Node::is_bare_name).collect();
+        for node in &mut self.nodes {
+            if let Kind::Path { steps, names, .. } = &mut node.kind {
+                *names = steps.iter().take_while(|step| is_name[**step as usize]).count();
             }
         }
         self.nodes
@@ -340,7 +347,7 @@ impl Compiler {
     fn name(&mut self, name: Box<[u8]>, span: Span, keep_array: bool) -> NodeId {
         let step = self.add(Kind::Name(name), span);
         self.node(step).keep_array = keep_array;
-        self.add(Kind::Path { steps: vec![step], keep_singleton: keep_array }, span)
+        self.add(Kind::Path { steps: vec![step], keep_singleton: keep_array, names: 0 }, span)
     }
 
     fn variable_name(&self, id: RawId) -> Name {
@@ -384,7 +391,7 @@ impl Compiler {
     }
 
     fn wrap(&mut self, step: NodeId) -> NodeId {
-        self.add(Kind::Path { steps: vec![step], keep_singleton: false }, Span::NONE)
+        self.add(Kind::Path { steps: vec![step], keep_singleton: false, names: 0 }, Span::NONE)
     }
 
     fn map(&mut self, lhs: RawId, rhs: RawId) -> Result<NodeId> {
@@ -475,7 +482,12 @@ impl Compiler {
             }
             _ => false,
         });
-        Group { pairs: pairs.into(), is_plain, span }
+        let writes_plain = is_plain
+            && pairs.iter().all(|(key, _)| match &self.nodes[*key as usize].kind {
+                Kind::String(text) => write::is_plain(text),
+                _ => false,
+            });
+        Group { pairs: pairs.into(), is_plain, writes_plain, span }
     }
 
     fn sort(&mut self, lhs: RawId, terms: &[(bool, RawId)], span: Span) -> Result<NodeId> {

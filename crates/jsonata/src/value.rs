@@ -12,19 +12,23 @@ use crate::regex::Regex;
 use crate::signature::Signature;
 
 /// [`Number::source`] of a number that was computed.
-pub(crate) const COMPUTED: u32 = u32::MAX;
+pub(crate) const COMPUTED: u64 = u64::MAX;
 
 /// A number, and where its text stands if it is copied from the input: it is then written with
 /// the digits that it had.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Number {
     pub(crate) value: f64,
-    /// Address of the text, or [`COMPUTED`].
-    pub(crate) source: u32,
+    /// Addresses of the text: its first byte and, above that, what is behind its last; or [`COMPUTED`].
+    pub(crate) source: u64,
 }
 
 /// Any value. `Copy`, 24 bytes.
+///
+/// Its tag and all that it holds are whole words: a value is read as words right behind where it was written, and a
+/// processor waits for a write of less than what it reads.
 #[derive(Clone, Copy)]
+#[repr(u64)]
 pub(crate) enum Value<'a> {
     Undefined,
     Null,
@@ -38,6 +42,9 @@ pub(crate) enum Value<'a> {
     /// An element of a tuple stream; never seen outside of a path.
     Tuple(&'a Tuple<'a>),
 }
+
+/// A result of it is no larger.
+const _: () = assert!(size_of::<Value<'static>>() == 24 && size_of::<crate::eval::R<Value<'static>>>() == 24);
 
 impl<'a> Value<'a> {
     #[inline]
@@ -121,6 +128,8 @@ pub(crate) struct Object<'a> {
     pub(crate) content: Cell<Content<&'a [Entry<'a>]>>,
     /// Look-ups made while still on the tape; after a few the entries are built.
     pub(crate) looked: Cell<u8>,
+    /// No key needs an escape where it is written.
+    pub(crate) has_plain_keys: bool,
     /// For many entries: open addressing over their indices, made on demand.
     pub(crate) index: Cell<Option<&'a [u32]>>,
 }

@@ -6,7 +6,8 @@ use std::cell::Cell;
 use super::{BINDINGS_BASE, R, Run};
 use crate::arena::ArenaVec;
 use crate::ast::{NodeId, hash};
-use crate::json::scan::{Item, ItemKind, NO_SLOTS, parse_number, unescape};
+use crate::json::decode::{parse_number, unescape};
+use crate::json::scan::{Item, ItemKind, NO_SLOTS};
 use crate::projection::same;
 use crate::value::{Array, Content, Entry, Number, Object, Value, mark};
 
@@ -57,18 +58,9 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// The text of a number that begins at an address.
-    pub(crate) fn number_text(&self, start: u32) -> &'a [u8] {
-        let rest = if start >= BINDINGS_BASE {
-            &self.bindings[(start - BINDINGS_BASE) as usize..]
-        } else {
-            &self.input[start as usize..]
-        };
-        let len = rest
-            .iter()
-            .position(|b| !matches!(b, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E'))
-            .unwrap_or(rest.len());
-        &rest[..len]
+    /// The text of a number that was copied, by its [`Number::source`].
+    pub(crate) fn number_text(&self, source: u64) -> &'a [u8] {
+        self.source(source as u32, (source >> 32) as u32)
     }
 
     fn text(&self, item: &Item) -> R<&'a [u8]> {
@@ -83,6 +75,18 @@ impl<'a> Run<'a> {
         Ok(self.arena.alloc_slice(&text)?)
     }
 
+    #[inline]
+    pub(super) fn is_array_at(&self, index: u32) -> bool {
+        self.tape[index as usize].kind == ItemKind::Array
+    }
+
+    /// The number at a place of the tape, if it is one.
+    #[inline]
+    pub(super) fn number_at(&self, index: u32) -> Option<f64> {
+        let item = &self.tape[index as usize];
+        (item.kind == ItemKind::Number).then(|| parse_number(self.source(item.start, item.end)))
+    }
+
     /// Makes the value at a place of the tape; of a container only its head.
     pub(crate) fn value_at(&self, index: u32) -> R<Value<'a>> {
         let item = &self.tape[index as usize];
@@ -92,7 +96,7 @@ impl<'a> Run<'a> {
             ItemKind::False => Value::Bool(false),
             ItemKind::Number => Value::Number(Number {
                 value: parse_number(self.source(item.start, item.end)),
-                source: item.start,
+                source: u64::from(item.start) | u64::from(item.end) << 32,
             }),
             ItemKind::Plain | ItemKind::Escaped => Value::String(self.text(item)?),
             ItemKind::Array => {
@@ -115,6 +119,7 @@ impl<'a> Run<'a> {
                         let object = self.arena.alloc(Object {
                             content: Cell::new(Content::Tape(index)),
                             looked: Cell::new(0),
+                            has_plain_keys: false,
                             index: Cell::new(None),
                         })?;
                         head.set(Some(object));
@@ -245,15 +250,25 @@ impl<'a> Run<'a> {
     /// The value of the key that a step of the program names, or undefined.
     #[inline]
     pub(super) fn get_step(&self, object: &'a Object<'a>, step: NodeId, key: &[u8]) -> R<Value<'a>> {
-        if let Content::Tape(index) = object.content.get() {
-            let slots = self.tape[index as usize].start;
-            if slots != NO_SLOTS && step != NO_STEP {
-                let number = self.projection.number(self.slots[slots as usize], step);
-                let value = if number == 0 { 0 } else { self.slots[(slots + number) as usize] };
-                return if value == 0 { Ok(Value::Undefined) } else { self.value_at(value) };
-            }
+        if step != NO_STEP
+            && let Content::Tape(index) = object.content.get()
+            && let Some(value) = self.slot(index, step)
+        {
+            return if value == 0 { Ok(Value::Undefined) } else { self.value_at(value) };
         }
         self.get(object, key)
+    }
+
+    /// The index of the field that a step of the program names, 0 if the object hasn't got it; `None` if there are no
+    /// slots for fields, or it is no object.
+    #[inline]
+    pub(super) fn slot(&self, index: u32, step: NodeId) -> Option<u32> {
+        let item = &self.tape[index as usize];
+        if item.kind != ItemKind::Object || item.start == NO_SLOTS {
+            return None;
+        }
+        let number = self.projection.number(self.slots[item.start as usize], step);
+        Some(if number == 0 { 0 } else { self.slots[(item.start + number) as usize] })
     }
 
     /// The value of a key, or undefined.

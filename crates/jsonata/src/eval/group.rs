@@ -114,7 +114,7 @@ impl<'a> Run<'a> {
                     out.push(Entry { key, value })?;
                 }
             }
-            return self.object(out);
+            return self.object_with(out, group.writes_plain);
         }
         let mut keys = ArenaVec::with_capacity(self.arena, group.pairs.len())?;
         for (key, value) in &group.pairs {

@@ -16,7 +16,7 @@ use std::cell::Cell;
 use std::time::Instant;
 
 use crate::arena::{Arena, ArenaVec, OutOfBytes};
-use crate::ast::{Kind, Name, NodeRef};
+use crate::ast::{Kind, Name, NodeRef, Op};
 use crate::budget::{Budget, Limit};
 use crate::error::Raise;
 use crate::host::{Host, HostItem};
@@ -167,10 +167,16 @@ impl<'a> Run<'a> {
 
     /// An object of entries with distinct keys.
     pub(crate) fn object(&self, entries: ArenaVec<'a, Entry<'a>>) -> R<Value<'a>> {
+        self.object_with(entries, false)
+    }
+
+    /// The same; `has_plain_keys` if none needs an escape where it is written.
+    pub(crate) fn object_with(&self, entries: ArenaVec<'a, Entry<'a>>, has_plain_keys: bool) -> R<Value<'a>> {
         let entries = access::in_key_order(entries);
         Ok(Value::Object(self.arena.alloc(Object {
             content: Cell::new(Content::Built(entries)),
             looked: Cell::new(0),
+            has_plain_keys,
             index: Cell::new(None),
         })?))
     }
@@ -246,24 +252,28 @@ impl<'a> Run<'a> {
                     let value = self.variable(name, input, env)?;
                     return self.finish(node, value);
                 }
-                Kind::Path { steps, keep_singleton: false } if !node.node.tuple => {
+                Kind::Path { steps, keep_singleton: false, names }
+                    if *names == steps.len() && !node.node.tuple =>
+                {
                     // Fields of fields of an object: most of what mappings consist of.
-                    if let (Value::Object(object), [id]) = (input, &**steps) {
-                        // One field, the step and the path of it.
-                        let step = node.at(*id);
-                        if let (Kind::Name(name), None) = (&step.node.kind, &step.node.extra)
-                            && !step.node.tuple
-                        {
-                            self.tick(1)?;
-                            let value = self.get_step(object, *id, name)?;
-                            return self.finish(node, value);
+                    if let Value::Object(object) = input {
+                        if let Content::Tape(index) = object.content.get() {
+                            let reached = self.fields_on_tape(index, steps);
+                            if reached.names == steps.len() {
+                                self.tick(reached.names as u64)?;
+                                return self.reached(reached);
+                            }
                         }
-                    } else if let Value::Object(_) = input {
-                        let (value, done) = self.plain_fields(node, steps, input)?;
+                        let (value, done) = self.fields(node, steps, input)?;
                         if done == steps.len() {
                             return self.finish(node, value);
                         }
                     }
+                }
+                // Never a sequence, so that nothing is to be done with it. A value that isn't moved costs half.
+                Kind::Object(group) => return self.deeper(|| self.group(node, group, input, env)),
+                Kind::Binary { op, lhs, rhs } if *op != Op::Range => {
+                    return self.deeper(|| self.binary(node, *op, *lhs, *rhs, input, env));
                 }
                 _ => {}
             }
@@ -317,7 +327,9 @@ impl<'a> Run<'a> {
     #[inline]
     fn eval_kind(&self, node: NodeRef<'a>, input: Value<'a>, env: &'a Frame<'a>) -> R<Value<'a>> {
         match &node.node.kind {
-            Kind::Path { steps, keep_singleton } => self.path(node, steps, *keep_singleton, input, env),
+            Kind::Path { steps, keep_singleton, names } => {
+                self.path(node, steps, *names, *keep_singleton, input, env)
+            }
             Kind::Name(name) => self.field(input, node.id(), name),
             Kind::String(text) => Ok(Value::String(text)),
             Kind::Number(number) => Ok(Value::number(*number)),

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 
 use super::{R, Run};
-use crate::ast::{NodeId, NodeRef, Op};
+use crate::ast::{Kind, NodeId, NodeRef, Op};
 use crate::compile::is_arithmetic;
 use crate::error::Raise;
 use crate::value::{Array, Content, Frame, Value, mark};
@@ -11,6 +11,9 @@ use crate::wtf8;
 
 /// Elements that a range may have, as in jsonata-js.
 const RANGE_ITEMS_MAX: f64 = 1e7;
+
+/// What an operator takes whose operands are numbers right away.
+const STEPS_OF_PLAIN: u64 = 4;
 
 impl<'a> Run<'a> {
     /// A number that is infinite is out of range wherever a number is needed.
@@ -35,6 +38,12 @@ impl<'a> Run<'a> {
             super::Fail::Raise(raise) => super::Fail::Raise(raise.at(node.node.span).token(op.text())),
             over => over,
         };
+        if let (Some(a), Some(b)) = (self.number_of(node.at(lhs), input), self.number_of(node.at(rhs), input))
+            && let Some(value) = plain(op, a, b)
+        {
+            self.tick(STEPS_OF_PLAIN)?;
+            return Ok(value);
+        }
         let left = self.eval(node.at(lhs), input, env)?;
         if matches!(op, Op::And | Op::Or) {
             let left = self.truthy(left).map_err(at)?;
@@ -68,6 +77,22 @@ impl<'a> Run<'a> {
             }
         };
         result.map_err(at)
+    }
+
+    /// An operand that is a number right away: one that is written down, or one in the input that bare names lead to.
+    #[inline]
+    fn number_of(&self, operand: NodeRef<'a>, input: Value<'a>) -> Option<f64> {
+        match (&operand.node.kind, input) {
+            (Kind::Number(number), _) if operand.node.extra.is_none() => Some(*number),
+            (Kind::Path { .. }, Value::Object(object)) => {
+                let names = operand.node.bare_path()?;
+                let Content::Tape(index) = object.content.get() else { return None };
+                let reached = self.fields_on_tape(index, names);
+                let is_there = reached.index != 0 && reached.names == names.len();
+                if is_there { self.number_at(reached.index) } else { None }
+            }
+            _ => None,
+        }
     }
 
     fn arithmetic(&self, op: Op, left: Value<'a>, right: Value<'a>) -> R<Value<'a>> {

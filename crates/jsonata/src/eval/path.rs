@@ -7,7 +7,15 @@ use std::cell::Cell;
 use super::{R, Run};
 use crate::arena::ArenaVec;
 use crate::ast::{Extra, Kind, Name, NodeId, NodeRef, Stage};
-use crate::value::{Array, Frame, Tuple, Value, mark};
+use crate::value::{Array, Content, Frame, Tuple, Value, mark};
+
+/// Where names lead to on the tape.
+pub(super) struct Reached {
+    /// 0 if a field isn't there.
+    pub(super) index: u32,
+    /// How many names were followed.
+    pub(super) names: usize,
+}
 
 impl<'a> Run<'a> {
     #[inline(never)]
@@ -15,6 +23,7 @@ impl<'a> Run<'a> {
         &self,
         node: NodeRef<'a>,
         steps: &'a [NodeId],
+        names: usize,
         keep_singleton: bool,
         input: Value<'a>,
         env: &'a Frame<'a>,
@@ -26,7 +35,7 @@ impl<'a> Run<'a> {
             Value::Array(array) if !matches!(first.node.kind, Kind::Variable(_)) => (self.items(array)?, 0),
             _ => {
                 // While the path only names fields of objects, no sequence is needed.
-                let (value, done) = self.plain_fields(node, steps, input)?;
+                let (value, done) = self.fields(node, &steps[..names], input)?;
                 if done == steps.len() && group.is_none() && !keep_singleton && !node.node.tuple {
                     return Ok(value);
                 }
@@ -114,30 +123,56 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Follows steps that are bare names through objects. Returns what was reached and how many
-    /// steps that took.
+    /// Follows bare names through objects. Returns what was reached and how many of them that took: all, unless it is
+    /// an array.
     #[inline]
-    pub(super) fn plain_fields(
+    pub(super) fn fields(
         &self,
         node: NodeRef<'a>,
-        steps: &'a [NodeId],
+        names: &[NodeId],
         input: Value<'a>,
     ) -> R<(Value<'a>, usize)> {
-        let mut value = input;
-        for (done, id) in steps.iter().enumerate() {
+        let (mut value, mut done) = (input, 0);
+        if let Value::Object(object) = input
+            && let Content::Tape(index) = object.content.get()
+        {
+            let reached = self.fields_on_tape(index, names);
+            done = reached.names;
+            self.tick(done as u64)?;
+            if done > 0 {
+                value = self.reached(reached)?;
+            }
+        }
+        while let Some(id) = names.get(done) {
             let step = node.at(*id);
-            let Kind::Name(name) = &step.node.kind else { return Ok((value, done)) };
-            if step.node.extra.is_some() || step.node.tuple {
-                return Ok((value, done));
+            match (value, &step.node.kind) {
+                (Value::Object(object), Kind::Name(name)) => value = self.get_step(object, *id, name)?,
+                (Value::Array(_), _) => return Ok((value, done)),
+                _ => return Ok((Value::Undefined, names.len())),
             }
-            match value {
-                Value::Object(object) => value = self.get_step(object, *id, name)?,
-                Value::Array(_) => return Ok((value, done)),
-                _ => return Ok((Value::Undefined, steps.len())),
-            }
+            done += 1;
             self.tick(1)?;
         }
-        Ok((value, steps.len()))
+        Ok((value, done))
+    }
+
+    /// As far as names lead through objects of the tape whose fields have slots; no value is made on the way.
+    #[inline]
+    pub(super) fn fields_on_tape(&self, mut index: u32, names: &[NodeId]) -> Reached {
+        for (done, id) in names.iter().enumerate() {
+            match self.slot(index, *id) {
+                None => return Reached { index, names: done },
+                Some(0) => return Reached { index: 0, names: done + 1 },
+                Some(field) => index = field,
+            }
+        }
+        Reached { index, names: names.len() }
+    }
+
+    /// The value that names lead to.
+    #[inline]
+    pub(super) fn reached(&self, reached: Reached) -> R<Value<'a>> {
+        if reached.index == 0 { Ok(Value::Undefined) } else { self.value_at(reached.index) }
     }
 
     fn step(
@@ -156,10 +191,23 @@ impl<'a> Run<'a> {
             return self.stages(step, extra, sorted, env);
         }
         let id = step.id();
-        let mut out = self.vec();
+        let mut out = ArenaVec::with_capacity(self.arena, input.len())?;
         let mut only = Value::Undefined;
         let mut count = 0usize;
         for item in input {
+            if extra.is_none()
+                && let (Kind::Name(_), Value::Object(object)) = (&step.node.kind, item)
+                && let Content::Tape(index) = object.content.get()
+                && let Some(field) = self.slot(index, id)
+                && !self.is_array_at(field)
+            {
+                self.tick(1)?;
+                if field != 0 {
+                    out.push(self.value_at(field)?)?;
+                    count += 1;
+                }
+                continue;
+            }
             let mut value = match &step.node.kind {
                 Kind::Name(name) if extra.is_none() => {
                     self.tick(1)?;

@@ -81,6 +81,18 @@ impl Writer<'_> {
         write::string(text, self.out);
         Ok(())
     }
+
+    /// A string that stands for itself, whatever is in it.
+    fn plain(&mut self, text: &[u8]) -> R<()> {
+        if self.out.len().saturating_add(text.len()) > self.most {
+            return Err(Fail::Over(self.over));
+        }
+        self.room(text.len() + SMALL_VALUE_BYTES)?;
+        self.out.push(b'"');
+        self.out.extend_from_slice(text);
+        self.out.push(b'"');
+        Ok(())
+    }
 }
 
 impl<'a> Run<'a> {
@@ -114,7 +126,7 @@ impl<'a> Run<'a> {
             }
             Value::String(text) => {
                 self.tick(text.len() as u64 / 64)?;
-                w.text(text)?;
+                if self.is_of_input(text) { w.plain(text) } else { w.text(text) }?;
             }
             Value::Function(_) => w.out.extend_from_slice(b"\"\""),
             Value::Tuple(tuple) => return self.deeper(|| self.write(tuple.item, w, level)),
@@ -146,7 +158,11 @@ impl<'a> Run<'a> {
                     }
                     first = false;
                     indent(w, level + 1)?;
-                    w.text(entry.key)?;
+                    if object.has_plain_keys || self.is_of_input(entry.key) {
+                        w.plain(entry.key)?;
+                    } else {
+                        w.text(entry.key)?;
+                    }
                     w.out.extend_from_slice(if w.style == Style::Pretty { b": " } else { b":" });
                     self.write_inner(entry.value, w, level + 1)?;
                 }
@@ -157,6 +173,13 @@ impl<'a> Run<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Whether a string is a part of the input: what has escapes there was copied to be decoded, so that nothing in
+    /// this one needs any.
+    #[inline]
+    fn is_of_input(&self, text: &[u8]) -> bool {
+        self.input.as_ptr_range().contains(&text.as_ptr())
     }
 
     /// A value in another; only containers go deeper.

@@ -134,6 +134,7 @@ impl<'a> Run<'a> {
         Ok(Value::Object(self.arena.alloc(Object {
             content: Cell::new(Content::Built(entries)),
             looked: Cell::new(0),
+            has_plain_keys: false,
             index: Cell::new(None),
         })?))
     }

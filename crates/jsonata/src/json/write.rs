@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use super::scan::string_stop;
+use super::stop::string_stop;
 use crate::wtf8;
 
 /// A result's bytes. Reusable: an evaluation clears it first.
@@ -57,12 +57,17 @@ static IS_PLAIN: [bool; 256] = {
     plain
 };
 
+/// Whether a string stands for itself in JSON, seen byte by byte; of few strings beyond ASCII it says no.
+pub(crate) fn is_plain(text: &[u8]) -> bool {
+    text.iter().all(|b| IS_PLAIN[usize::from(*b)])
+}
+
 /// Writes a string of WTF-8 as JSON; a lone surrogate is written as an escape.
 pub(crate) fn string(text: &[u8], out: &mut Vec<u8>) {
     let start = out.len();
     out.reserve(text.len() + 2);
     out.push(b'"');
-    if text.len() < 16 && text.iter().all(|b| IS_PLAIN[usize::from(*b)]) {
+    if text.len() < 16 && is_plain(text) {
         out.extend_from_slice(text);
         out.push(b'"');
         return;
