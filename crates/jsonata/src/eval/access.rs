@@ -267,8 +267,8 @@ impl<'a> Run<'a> {
         if item.kind != ItemKind::Object || item.start == NO_SLOTS {
             return None;
         }
-        let number = self.projection.number(self.slots[item.start as usize], step);
-        Some(if number == 0 { 0 } else { self.slots[(item.start + number) as usize] })
+        let number = self.projection.number(u32::from(item.place), step);
+        Some(if number == 0 { 0 } else { self.slots[(item.start + number) as usize - 1] })
     }
 
     /// The value of a key, or undefined.

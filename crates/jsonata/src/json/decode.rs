@@ -10,28 +10,36 @@ pub(crate) fn parse_number(text: &[u8]) -> f64 {
         [b'-', rest @ ..] => (true, rest),
         _ => (false, text),
     };
-    let mut mantissa = 0u64;
-    let mut decimals = None;
-    // Up to 16 digits cannot overflow; the mantissa must be exact as a double.
-    let exact = digits.len() <= 16
-        && digits.iter().all(|b| match b {
-            b'0'..=b'9' => {
-                mantissa = mantissa * 10 + u64::from(b - b'0');
-                decimals = decimals.map(|n: usize| n + 1);
-                true
-            }
-            b'.' => {
-                decimals = Some(0);
-                true
-            }
-            _ => false,
-        });
-    if exact && mantissa < 1 << 53 {
-        let value = mantissa as f64 / POWERS[decimals.unwrap_or(0)];
-        return if negative { -value } else { value };
+    // So many cannot overflow; the mantissa must be exact as a double.
+    if digits.len() <= 16 {
+        let mut mantissa = 0u64;
+        let mut at = take_digits(digits, 0, &mut mantissa);
+        let mut decimals = 0;
+        if digits.get(at) == Some(&b'.') {
+            let from = at + 1;
+            at = take_digits(digits, from, &mut mantissa);
+            decimals = at - from;
+        }
+        if at == digits.len() && mantissa < 1 << 53 {
+            let whole = mantissa as f64;
+            let value = if decimals == 0 { whole } else { whole / POWERS[decimals] };
+            return if negative { -value } else { value };
+        }
     }
     // The text was scanned, so it parses; too large a number is infinite, as in JavaScript.
     std::str::from_utf8(text).ok().and_then(|t| t.parse().ok()).unwrap_or(f64::NAN)
+}
+
+/// Appends the digits from `at` on to a number; returns what is behind them.
+#[inline(always)]
+fn take_digits(text: &[u8], mut at: usize, number: &mut u64) -> usize {
+    while let Some(digit) = text.get(at).map(|b| b.wrapping_sub(b'0'))
+        && digit < 10
+    {
+        *number = *number * 10 + u64::from(digit);
+        at += 1;
+    }
+    at
 }
 
 /// Decodes the escapes of a scanned string.

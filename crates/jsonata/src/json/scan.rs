@@ -45,6 +45,8 @@ pub(crate) struct Item {
     /// Elements of an array, entries of an object that are on the tape.
     pub(crate) count: u32,
     pub(crate) kind: ItemKind,
+    /// Of an object whose fields are among the slots: what it is to the program. There are fewer places than that.
+    pub(crate) place: u16,
 }
 
 /// [`Item::start`] of an object that is whole.
@@ -55,8 +57,7 @@ pub(crate) const NO_SLOTS: u32 = u32::MAX;
 pub(crate) struct Scratch {
     open: Vec<Open>,
     skipped: Vec<u8>,
-    /// Of each object that is not whole its place and then, for each field that is read, the index of its value on
-    /// the tape, or 0.
+    /// Of each object that is not whole, for each field that is read, the index of its value on the tape, or 0.
     pub(crate) slots: Vec<u32>,
     /// Arrays and objects on the tape.
     pub(crate) arrays: u32,
@@ -517,7 +518,7 @@ impl Scanner<'_, '_> {
     #[inline]
     fn is_over(&self, fields: usize) -> bool {
         let open = (self.scratch.open.len() + 1) * 2 * std::mem::size_of::<Open>();
-        let slots = (self.scratch.slots.len() + fields + 1) * 2 * std::mem::size_of::<u32>();
+        let slots = (self.scratch.slots.len() + fields) * 2 * std::mem::size_of::<u32>();
         self.tape.len() * BYTES_PER_ITEM + open + slots > self.bytes_max
     }
 
@@ -525,7 +526,7 @@ impl Scanner<'_, '_> {
     fn push(&mut self, kind: ItemKind, start: usize, end: usize) {
         let next = self.tape.len() as u32 + 1;
         let (start, end) = (self.base + start as u32, self.base + end as u32);
-        self.add(Item { start, end, next, count: 0, kind });
+        self.add(Item { start, end, next, count: 0, kind, place: 0 });
     }
 
     /// The whole text.
@@ -623,8 +624,7 @@ impl Scanner<'_, '_> {
         let (kind, ordinal) = if opening == b'{' {
             if has_slots {
                 slots = self.scratch.slots.len() as u32;
-                self.scratch.slots.push(place);
-                self.scratch.slots.resize(slots as usize + 1 + fields, 0);
+                self.scratch.slots.resize(slots as usize + fields, 0);
             }
             (ItemKind::Object, &mut self.scratch.objects)
         } else {
@@ -633,7 +633,7 @@ impl Scanner<'_, '_> {
         let end = *ordinal;
         *ordinal += 1;
         let next = self.tape.len() as u32 + 1;
-        self.add(Item { start: slots, end, next, count: 0, kind });
+        self.add(Item { start: slots, end, next, count: 0, kind, place: place as u16 });
         Ok(slots)
     }
 
@@ -658,7 +658,7 @@ impl Scanner<'_, '_> {
             *place = below;
             // The value stands behind the key. Of several entries with the key the last counts.
             if around.slots != NO_SLOTS {
-                self.scratch.slots[(around.slots + number) as usize] = self.tape.len() as u32 + 1;
+                self.scratch.slots[(around.slots + number) as usize - 1] = self.tape.len() as u32 + 1;
             }
         }
         around.count += 1;
