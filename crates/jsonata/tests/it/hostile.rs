@@ -258,9 +258,9 @@ fn an_evaluation_ends_when_its_flag_is_set() {
     let flag = Arc::new(AtomicBool::new(true));
     let mut evaluator = Evaluator::new().stopped_by(Arc::clone(&flag));
     let program = Program::compile("$sum([1..100000].($ * 2))").expect("compiles");
-    let mut eval =
-        |bindings| evaluator.eval(&program, b"1", bindings, &Budget::default(), &mut Output::new());
-    let error = eval(&Bindings::new(0, 0)).expect_err("stopped");
+    let bindings = Bindings::new(0, 0);
+    let mut eval = || evaluator.eval(&program, b"1", &bindings, &Budget::default(), &mut Output::new());
+    let error = eval().expect_err("stopped");
     assert!(matches!(error.kind(), ErrorKind::OverBudget(o) if o.limit == Limit::WallTime));
     flag.store(false, Ordering::Relaxed);
     assert_eq!(eval().expect("goes on"), Outcome::Value);

@@ -214,12 +214,8 @@ mod tests {
 
     #[test]
     fn nothing_is_suggested_where_nothing_fits() {
-        for before in
-            ["order.id.", "order 'it", "'a.", "order.1", "nothing.", "order id", "order.items[", "a.[b)."]
-        {
-            let found = names(before);
-            let fits = before == "order.items[";
-            assert_eq!(!found.is_empty(), fits, "{before}: {found:?}");
+        for before in ["order.id.", "order 'it", "'a.", "order.1", "nothing.", "order id", "a.[b)."] {
+            assert_eq!(names(before), Vec::<String>::new(), "{before}");
         }
         // No sample, and one that is too large for a Tab.
         assert_eq!(texts(&mut session(""), "a.").1, Vec::<String>::new());

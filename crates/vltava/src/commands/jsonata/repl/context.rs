@@ -6,8 +6,8 @@
 
 use jsonata::{Syntax, SyntaxKind, SyntaxNode};
 
-/// Of a list so many elements are looked at.
-const ELEMENTS_MAX: usize = 100;
+/// Of a list so many elements are looked at, the first ones.
+const ELEMENTS_MAX: usize = 50;
 
 /// An expression for the names of fields that there are where a name begins at byte `at`: the text up to
 /// there, and variables that it binds, without `$`.
@@ -47,6 +47,9 @@ fn fields(syntax: &Syntax, at: usize) -> Option<String> {
     // Else it is no place for a name: behind an operand, say.
     if node.kind() != SyntaxKind::Name || node.extent().bytes.start != at {
         return None;
+    }
+    if walk.close == 0 {
+        walk.step("$");
     }
     let Walk { open, close, .. } = walk;
     Some(format!("$distinct([{open}$keys($){}])", ")".repeat(close)))
@@ -110,8 +113,10 @@ impl<'s> Walk<'s> {
         Some(())
     }
 
+    /// By number: a predicate would be evaluated for each element there is.
     fn step(&mut self, left: &str) {
-        self.open.push_str(&format!("({left})[[0..{}]].(", ELEMENTS_MAX - 1));
+        let first: Vec<String> = (0..ELEMENTS_MAX).map(|n| format!("$e[{n}]")).collect();
+        self.open.push_str(&format!("($e := ({left}); [{}]).(", first.join(",")));
         self.close += 1;
     }
 

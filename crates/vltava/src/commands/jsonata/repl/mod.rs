@@ -160,7 +160,7 @@ fn answer(session: &mut Session, text: &str, colours: bool) {
         Ok(answer) => show(session, &answer, colours),
         Err(error) => {
             if session.is_stopped() {
-                // Behind the terminal's own ^C.
+                // The terminal's own ^C stands in the line.
                 note("");
             }
             note(format_args!("error: {error}"));
@@ -174,7 +174,7 @@ fn show(session: &Session, answer: &Answer, colours: bool) {
             for line in paint::painted(json, colours).lines() {
                 // Much is shown slowly: Ctrl-C ends that too.
                 if session.is_stopped() {
-                    return note("stopped");
+                    return note("\nstopped");
                 }
                 output::line(line);
             }

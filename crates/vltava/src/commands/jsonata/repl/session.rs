@@ -22,7 +22,7 @@ const SECOND_LOOK_STEPS_MAX: u64 = 1_000_000;
 
 /// What completion may use: a Tab answers at once or not at all.
 const LOOK_BUDGET: Budget = Budget {
-    steps: 1_000_000,
+    steps: 2_000_000,
     depth: 500,
     bytes: 64 << 20,
     output_bytes: 1 << 20,

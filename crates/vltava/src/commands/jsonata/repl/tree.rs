@@ -47,7 +47,7 @@ mod tests {
                 "      Number 1",
             ]
         );
-        let long = lines(&"1+".repeat(2_000).replace("1+", "1 + ").trim_end_matches(" + ").to_owned());
+        let long = lines(&vec!["1"; 2_000].join(" + "));
         assert_eq!(long.len(), LINES_MAX + 1);
     }
 }
