@@ -169,6 +169,19 @@ pub struct ExpressionError {
     pub value: Option<String>,
 }
 
+impl ExpressionError {
+    /// The message, the source line and a caret under the innermost place.
+    pub fn render(&self, source: &str) -> String {
+        caret(&self.to_string(), source, self.origin)
+    }
+}
+
+impl fmt::Display for ExpressionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        one_line(f, self.code, self.origin, self.token.as_deref(), &self.message)
+    }
+}
+
 /// Which limit was reached, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OverBudget {
@@ -209,7 +222,7 @@ impl EvalError {
     /// The message; for an error of the expression also its source line with a caret.
     pub fn render(&self, source: &str) -> String {
         match &*self.0 {
-            ErrorKind::Expression(e) => caret(&self.to_string(), source, e.origin),
+            ErrorKind::Expression(e) => e.render(source),
             _ => self.to_string(),
         }
     }
@@ -221,7 +234,7 @@ impl fmt::Display for EvalError {
             ErrorKind::InvalidJson(e) => {
                 write!(f, "invalid JSON at line {}, column {}: {}", e.line, e.column, e.message)
             }
-            ErrorKind::Expression(e) => one_line(f, e.code, e.origin, e.token.as_deref(), &e.message),
+            ErrorKind::Expression(e) => e.fmt(f),
             ErrorKind::OverBudget(o) => {
                 let unit = match o.limit {
                     Limit::Steps => "evaluation steps",

@@ -4,6 +4,7 @@
 use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use crate::analysis::{self, Reads};
 use crate::arena::{Arena, OutOfBytes};
@@ -219,6 +220,7 @@ pub struct Evaluator {
     scratch: Scratch,
     values: Vec<u32>,
     dollar: Name,
+    stop: Option<Arc<AtomicBool>>,
 }
 
 impl Default for Evaluator {
@@ -254,7 +256,16 @@ impl Evaluator {
             scratch: Scratch::default(),
             values: Vec::new(),
             dollar: Name::new(b"$"),
+            stop: None,
         }
+    }
+
+    /// An evaluator that another thread, or a signal, can stop: once the flag is set, an evaluation ends
+    /// as if its wall time were used up (`D1012`). The flag stays the caller's to clear.
+    #[must_use]
+    pub fn stopped_by(mut self, flag: Arc<AtomicBool>) -> Self {
+        self.stop = Some(flag);
+        self
     }
 
     /// Evaluates a program over one JSON text and writes the result to `out`.
@@ -384,6 +395,7 @@ impl Evaluator {
             steps_left: Cell::new(budget.steps),
             clock_at: Cell::new(budget.steps.saturating_sub(STEPS_PER_CLOCK)),
             started: Cell::new(None),
+            stop: self.stop.as_deref(),
             depth: Cell::new(0),
             regex_steps_left: Cell::new(budget.regex_steps),
             now_millis: bindings.now_millis,

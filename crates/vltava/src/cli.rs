@@ -58,9 +58,9 @@ pub(crate) enum Command {
     Connectors(Connectors),
     /// Dead letters: list, show, give back to the stage that failed them.
     Dlq(Dlq),
-    /// Expressions: evaluate, check, test.
+    /// Expressions: evaluate, try, check, test.
     #[command(
-        after_help = "Examples:\n  vltava jsonata eval -e 'items[price > 1].name' orders.ndjson\n  vltava jsonata check examples/webhooks/normalize.yaml\n  vltava jsonata test examples/webhooks"
+        after_help = "Examples:\n  vltava jsonata eval -e 'items[price > 1].name' orders.ndjson\n  vltava jsonata repl order.json\n  vltava jsonata check examples/webhooks/normalize.yaml\n  vltava jsonata test examples/webhooks"
     )]
     Jsonata(Jsonata),
     /// Checks a configuration without touching anything.

@@ -34,6 +34,11 @@ pub(crate) fn is_terminal() -> bool {
     io::stdout().is_terminal()
 }
 
+/// Whether a person is looking at standard output, and hasn't said that colours aren't wanted (<https://no-color.org>).
+pub(crate) fn has_colours() -> bool {
+    is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
 /// A table without lines, numbers to the right.
 pub(crate) struct Rows {
     table: Table,

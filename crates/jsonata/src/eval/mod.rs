@@ -13,6 +13,7 @@ mod text;
 mod transform;
 
 use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use crate::arena::{Arena, ArenaVec, OutOfBytes};
@@ -73,6 +74,8 @@ pub(crate) struct Run<'a> {
     pub(crate) clock_at: Cell<u64>,
     /// When the clock was first looked at: short evaluations never do.
     pub(crate) started: Cell<Option<Instant>>,
+    /// Looked at with the clock: the caller wants no result any more.
+    pub(crate) stop: Option<&'a AtomicBool>,
     pub(crate) depth: Cell<u32>,
     pub(crate) regex_steps_left: Cell<u64>,
     pub(crate) now_millis: i64,
@@ -112,6 +115,9 @@ impl<'a> Run<'a> {
     #[cold]
     fn look_at_clock(&self, left: u64) -> R<()> {
         self.clock_at.set(left.saturating_sub(STEPS_PER_CLOCK));
+        if self.stop.is_some_and(|stop| stop.load(Ordering::Relaxed)) {
+            return Err(Fail::Over(Limit::WallTime));
+        }
         match self.started.get() {
             Some(started) if started.elapsed() > self.budget.wall => Err(Fail::Over(Limit::WallTime)),
             Some(_) => Ok(()),

@@ -37,6 +37,9 @@ fn bindings_are_what_they_were_given_as() {
         text,
         r#"{"t":"orders","p":3,"r":false,"h":["a",1.10],"k":null,"n":"2018-03-23T10:33:36.617Z","m":1521801216617}"#
     );
+    // Digits that are copied end with their own text.
+    let numbers = Bindings::new(0, 0).with_json("a", b"1.10").with_json("b", b"2.20").with_json("c", b"-3");
+    assert_eq!(run("[$a, $b, $c]", "{}", &numbers).1, "[1.10,2.20,-3]");
     bindings.clear(0, 0);
     assert_eq!(run("$topic", "{}", &bindings).0, Outcome::Undefined);
     let (_, first) = run("[$random(), $shuffle([1..9])]", "{}", &Bindings::new(0, 5));

@@ -1,6 +1,8 @@
 //! Expressions and inputs that mean harm: each must end in a result or an ordinary error, soon,
 //! within its budget, on a small stack.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use jsonata::{Bindings, Budget, ErrorKind, EvalError, Evaluator, Limit, Outcome, Output, Program};
@@ -249,4 +251,17 @@ fn wall_time_ends_an_evaluation_and_is_no_property_of_the_record() {
         .expect_err("endless");
     assert!(matches!(error.kind(), ErrorKind::OverBudget(o) if o.limit == Limit::WallTime));
     assert!(!error.is_deterministic());
+}
+
+#[test]
+fn an_evaluation_ends_when_its_flag_is_set() {
+    let flag = Arc::new(AtomicBool::new(true));
+    let mut evaluator = Evaluator::new().stopped_by(Arc::clone(&flag));
+    let program = Program::compile("$sum([1..100000].($ * 2))").expect("compiles");
+    let bindings = Bindings::new(0, 0);
+    let mut eval = || evaluator.eval(&program, b"1", &bindings, &Budget::default(), &mut Output::new());
+    let error = eval().expect_err("stopped");
+    assert!(matches!(error.kind(), ErrorKind::OverBudget(o) if o.limit == Limit::WallTime));
+    flag.store(false, Ordering::Relaxed);
+    assert_eq!(eval().expect("goes on"), Outcome::Value);
 }

@@ -16,10 +16,16 @@ pub(crate) struct Jsonata {
 pub(crate) enum JsonataCommand {
     /// Evaluates an expression over records, one result a line.
     #[command(
-        long_about = "Evaluates an expression over records, one result a line.\n\nA file is NDJSON, a record a line, if its first line is JSON by itself. If that line is only the beginning of a JSON value, the whole file is one document. `--lines` takes every line as a record in any case.\n\nA record that fails is reported on standard error with its line, and the next is taken. The exit status is 1 if anything failed, 2 if the command line is wrong. Records have at most 16 MiB.",
-        after_help = "Examples:\n  vltava jsonata eval -e '$sum(items.price)' orders.ndjson\n  curl -s https://example.com/order.json | vltava jsonata eval mapping.jsonata --pretty\n  vltava jsonata eval -e '$uppercase(name) & $n' --bindings '{\"n\": 7}' people.ndjson\n  vltava jsonata eval -n -e '[1..3] ~> $map($string)'"
+        long_about = "Evaluates an expression over records, one result a line.\n\nA file is NDJSON, a record a line, if its first line is JSON by itself. If that line is only the beginning of a JSON value, the whole file is one document. `--lines` takes every line as a record in any case.\n\nOn a terminal, where no input is given, expressions are asked for line by line, as by `vltava jsonata repl`; -n evaluates one and ends.\n\nA record that fails is reported on standard error with its line, and the next is taken. The exit status is 1 if anything failed, 2 if the command line is wrong. Records have at most 16 MiB.",
+        after_help = "Examples:\n  vltava jsonata eval -e '$sum(items.price)' orders.ndjson\n  curl -s https://example.com/order.json | vltava jsonata eval mapping.jsonata --pretty\n  vltava jsonata eval -e '$uppercase(name) & $n' --bindings '{\"n\": 7}' people.ndjson\n  vltava jsonata eval -n -e '[1..3] ~> $map($string)'\n  vltava jsonata eval"
     )]
     Eval(JsonataEval),
+    /// Tries expressions on a sample, line by line, with history and completion.
+    #[command(
+        long_about = "Tries expressions on a sample, line by line, with history and completion.\n\nThe sample is a document, or the first record of an NDJSON file. An expression that isn't complete goes on in the next line. `$x := ...` keeps $x for the lines that follow. Tab completes functions, variables, and the fields that the sample has where the cursor is; `:help` lists commands. Ctrl-C cancels a line or stops an evaluation, Ctrl-D leaves.\n\nLines are kept in $XDG_STATE_HOME/vltava/jsonata_history (~/.local/state where that is unset), for this user only; a line that begins with a space isn't.",
+        after_help = "Examples:\n  vltava jsonata repl order.json\n  vltava jsonata repl orders.ndjson --bindings '{\"limit\": 10}' --budget wall=2000\n  vltava jsonata repl <(vltava tail dev.demo.github.raw --from -1 --limit 1 --json) --no-history"
+    )]
+    Repl(JsonataRepl),
     /// Finds the syntax errors of expressions.
     #[command(
         long_about = "Finds the syntax errors of expressions, each with its line and a caret. Of a file of manifests (*.yaml, *.yml, *.json) the expressions of its transforms and the target keys of its pipelines are checked; any other file is one expression.",
@@ -51,7 +57,8 @@ pub(crate) struct JsonataEval {
     /// The expression. Without it the first file has it: as it is, or in a transform's manifest.
     #[arg(short = 'e', long = "expression", value_name = "EXPR")]
     pub(crate) expression: Option<String>,
-    /// The expression's file (without -e), then inputs; "-" is standard input, which is also read where there are none.
+    /// The expression's file (without -e), then inputs; "-" is standard input, which is also read where there are none
+    /// and it is no terminal.
     #[arg(value_name = "FILE|INPUT")]
     pub(crate) files: Vec<PathBuf>,
     /// Evaluate once, without an input: $ is undefined.
@@ -71,6 +78,27 @@ pub(crate) struct JsonataEval {
     pub(crate) fail_fast: bool,
     #[command(flatten)]
     pub(crate) given: JsonataGiven,
+    #[command(flatten)]
+    pub(crate) history: JsonataHistory,
+}
+
+/// What is remembered of a session on a terminal.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub(crate) struct JsonataHistory {
+    /// On a terminal: neither read nor keep the lines of sessions.
+    #[arg(long)]
+    pub(crate) no_history: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct JsonataRepl {
+    /// The sample: a JSON document, or NDJSON, of which the first record is taken.
+    #[arg(value_name = "INPUT")]
+    pub(crate) input: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) given: JsonataGiven,
+    #[command(flatten)]
+    pub(crate) history: JsonataHistory,
 }
 
 #[derive(Debug, Args)]

@@ -17,4 +17,6 @@ mod load;
 mod path;
 mod points;
 mod process;
+#[cfg(target_os = "linux")]
+mod repl;
 mod slow;

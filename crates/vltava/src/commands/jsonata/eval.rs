@@ -13,7 +13,7 @@ use jsonata::{Bindings, Budget, ErrorKind, EvalError, Evaluator, Outcome, Output
 
 use super::records::{Next, Records};
 use super::source::{self, Source};
-use super::{RECORD_BYTES_MAX, given, indent, usage};
+use super::{RECORD_BYTES_MAX, given, indent, repl, usage};
 use crate::cli::JsonataEval;
 use crate::output::note;
 
@@ -21,6 +21,17 @@ use crate::output::note;
 const BUFFER_BYTES: usize = 64 << 10;
 
 pub(super) fn run(eval: &JsonataEval) -> Result<ExitCode> {
+    if !eval.no_input
+        && repl::is_possible()
+        && let Some(expression) = repl_instead(eval)
+    {
+        return repl::start(repl::Start {
+            expression: expression.transpose()?,
+            input: None,
+            given: &eval.given,
+            history: eval.history,
+        });
+    }
     let (source, mut inputs) = match (&eval.expression, &eval.files[..]) {
         (Some(text), inputs) => (Source { place: "-e".into(), text: text.clone() }, inputs.to_vec()),
         (None, [file, inputs @ ..]) => (source::expression(file)?, inputs.to_vec()),
@@ -38,7 +49,8 @@ pub(super) fn run(eval: &JsonataEval) -> Result<ExitCode> {
             return Ok(ExitCode::FAILURE);
         }
     };
-    // A terminal is nobody's input: what is asked for is the expression's own value.
+    // A terminal is nobody's input: where only standard output isn't one, what is asked for is the
+    // expression's own value.
     let no_input = eval.no_input || (inputs.is_empty() && io::stdin().is_terminal());
     if inputs.is_empty() && !no_input {
         inputs.push(PathBuf::from("-"));
@@ -68,6 +80,17 @@ pub(super) fn run(eval: &JsonataEval) -> Result<ExitCode> {
         note(format_args!("{} of {} record(s) failed", run.failed, run.tried));
     }
     Ok(if run.failed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// With which expression a session begins, where one is meant: no input is given.
+fn repl_instead(eval: &JsonataEval) -> Option<Option<Result<Source>>> {
+    match (&eval.expression, &eval.files[..]) {
+        (Some(text), []) => Some(Some(Ok(Source { place: "-e".into(), text: text.clone() }))),
+        (None, []) => Some(None),
+        // Standard input can't be the expression's file and ask for more expressions.
+        (None, [file]) if !source::is_stdin(file) => Some(Some(source::expression(file))),
+        _ => None,
+    }
 }
 
 struct Run<'a> {

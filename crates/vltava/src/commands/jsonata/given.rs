@@ -39,32 +39,29 @@ pub(super) fn bindings(variables: &Variables) -> Bindings {
 pub(super) fn budget(given: &JsonataGiven) -> Result<Budget> {
     let mut budget = Budget::default();
     for limit in &given.budget {
-        let (name, value) = limit
-            .split_once('=')
-            .with_context(|| format!("--budget {limit:?}: give NAME=N, such as steps=1000000"))?;
-        let value: u64 =
-            value.parse().with_context(|| format!("--budget {limit:?}: {value:?} is no number"))?;
-        let size =
-            || usize::try_from(value).with_context(|| format!("--budget {limit:?}: the number is too large"));
-        let Budget { steps, depth, bytes, output_bytes, regex_steps, wall } = &mut budget;
-        match name {
-            "steps" => *steps = value,
-            "depth" => {
-                *depth = value
-                    .try_into()
-                    .with_context(|| format!("--budget {limit:?}: the number is too large"))?
-            }
-            "bytes" => *bytes = size()?,
-            "output_bytes" => *output_bytes = size()?,
-            "regex_steps" => *regex_steps = value,
-            "wall" => *wall = Duration::from_millis(value),
-            _ => bail!(
-                "--budget {limit:?}: there is no limit {name:?}; there are steps, depth, bytes, output_bytes, regex_steps \
-                 and wall (ms)"
-            ),
-        }
+        set_limit(&mut budget, limit).with_context(|| format!("--budget {limit:?}"))?;
     }
     Ok(budget)
+}
+
+/// Sets what `NAME=N` says.
+pub(super) fn set_limit(budget: &mut Budget, limit: &str) -> Result<()> {
+    let (name, value) = limit.split_once('=').context("give NAME=N, such as steps=1000000")?;
+    let value: u64 = value.parse().with_context(|| format!("{value:?} is no number"))?;
+    let size = || usize::try_from(value).context("the number is too large");
+    let Budget { steps, depth, bytes, output_bytes, regex_steps, wall } = budget;
+    match name {
+        "steps" => *steps = value,
+        "depth" => *depth = value.try_into().context("the number is too large")?,
+        "bytes" => *bytes = size()?,
+        "output_bytes" => *output_bytes = size()?,
+        "regex_steps" => *regex_steps = value,
+        "wall" => *wall = Duration::from_millis(value),
+        _ => bail!(
+            "there is no limit {name:?}; there are steps, depth, bytes, output_bytes, regex_steps and wall (ms)"
+        ),
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -86,7 +83,7 @@ mod tests {
             ("steps=-1", "\"-1\""),
             ("depth=99999999999", "too large"),
         ] {
-            let error = budget(&given(&[limit])).unwrap_err().to_string();
+            let error = format!("{:#}", budget(&given(&[limit])).unwrap_err());
             assert!(error.contains(says) && error.contains(limit), "{error}");
         }
     }

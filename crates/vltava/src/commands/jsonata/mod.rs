@@ -7,6 +7,7 @@ mod eval;
 mod given;
 mod indent;
 mod records;
+mod repl;
 mod source;
 mod test;
 
@@ -22,6 +23,7 @@ const RECORD_BYTES_MAX: usize = 16 << 20;
 pub(crate) fn run(command: JsonataCommand) -> Result<ExitCode> {
     match command {
         JsonataCommand::Eval(eval) => eval::run(&eval),
+        JsonataCommand::Repl(repl) => repl::run(&repl),
         JsonataCommand::Check(check) => check::run(&check),
         JsonataCommand::Test(test) => test::run(&test),
     }

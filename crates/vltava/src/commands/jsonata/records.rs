@@ -122,7 +122,7 @@ impl<R: BufRead> Records<R> {
 }
 
 /// Whether more text could make it a JSON value.
-fn is_beginning(line: &[u8]) -> bool {
+pub(super) fn is_beginning(line: &[u8]) -> bool {
     serde_json::from_slice::<IgnoredAny>(line).is_err_and(|error| error.is_eof())
 }
 

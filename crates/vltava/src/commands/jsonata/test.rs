@@ -68,7 +68,7 @@ impl Report {
             }
             return output::json(&line);
         }
-        let colours = output::is_terminal();
+        let colours = output::has_colours();
         let mark = match (&wrong, colours) {
             (None, false) => "ok  ".to_owned(),
             (None, true) => "ok  ".green().to_string(),
