@@ -190,8 +190,7 @@ impl Predicate {
         bind_text(&mut bindings, program, record);
         let mut output = Output::new();
         let value = record.value.as_deref();
-        let outcome =
-            self.cast.eval_value(evaluator, value, &bindings, PREDICATE_STEPS_MAX, &mut output);
+        let outcome = self.cast.eval_value(evaluator, value, &bindings, PREDICATE_STEPS_MAX, &mut output);
         matches!(outcome, Ok(Outcome::Value)) && output.as_bytes() == b"true"
     }
 }
