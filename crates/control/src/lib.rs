@@ -19,6 +19,7 @@
 mod action;
 mod admit;
 mod api;
+mod backtest;
 mod config;
 mod control;
 mod engine;

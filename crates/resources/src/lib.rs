@@ -7,7 +7,7 @@
 //! It knows no store, no engine and no HTTP.
 
 mod connector;
-mod decode;
+pub mod decode;
 mod envelope;
 mod folder;
 pub mod format;

@@ -8,7 +8,9 @@
 //! `?cascade=plan` says which they are. The answer of a PUT says what it did in `x-vltava-change` (created, changed, unchanged), and what the caller
 //! should know in `x-vltava-warning`, once a warning.
 
+mod backtest;
 mod dlq;
+mod excerpt;
 mod request;
 mod resources;
 mod status;
