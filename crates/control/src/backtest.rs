@@ -183,7 +183,7 @@ impl Control {
                     step.expression.clone_from(expression);
                     step.hash = ContentHash::of(&[expression.as_bytes()]);
                     // As the next version: a header's length counts against the target's limit.
-                    step.version += 1;
+                    step.version = step.version.saturating_add(1);
                 }
                 (None, Some(number)) => match self.expression(&active.workspace, &transform, number).await? {
                     Some((expression, hash)) => {

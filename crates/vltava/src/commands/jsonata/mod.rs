@@ -2,12 +2,12 @@
 //! evaluated here, under a budget.
 
 mod check;
-mod difference;
+pub(crate) mod difference;
 mod eval;
 mod given;
 mod indent;
 mod records;
-mod source;
+pub(crate) mod source;
 mod test;
 
 use std::process::ExitCode;
