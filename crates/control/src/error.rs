@@ -47,6 +47,14 @@ pub enum Error {
     /// As many of these run as may.
     #[error("{0}")]
     Busy(String),
+    /// A required backtest came to more than may change or fail.
+    #[error("{detail}")]
+    Refused {
+        /// To how much.
+        detail: String,
+        /// Its report.
+        report: Box<Value>,
+    },
     /// The request says what can't be.
     #[error("{0}")]
     BadRequest(String),
@@ -101,6 +109,9 @@ impl From<Error> for Problem {
                 .detail(detail)
                 .with("dependants", json!(dependants)),
             Error::Conflict(_) => Self::new(StatusCode::CONFLICT, "conflict").detail(detail),
+            Error::Refused { detail: _, report } => {
+                Self::new(StatusCode::CONFLICT, "backtest_refused").detail(detail).with("report", *report)
+            }
             Error::Busy(_) => {
                 Self::new(StatusCode::TOO_MANY_REQUESTS, "busy").detail(detail).retry_after(BUSY_RETRY_S)
             }

@@ -16,7 +16,7 @@
 //! It creates no topics, asks no store, and knows no HTTP.
 //!
 //! Not done:
-//! - Canary shares, steps other than transforms, activation that waits for a backtest (`rollout.require`).
+//! - Canary shares, steps other than transforms.
 //! - Instances share a pipeline's partitions as the cooperative-sticky assignor gives them, which counts source and
 //!   retry partitions alike: of two instances, one may get all sources and the other the (mostly idle) retry topic.
 //!   A retry partition that follows the source partition of its number would mend that.

@@ -170,6 +170,9 @@ pub(crate) struct Apply {
     /// Check everything, change nothing.
     #[arg(long)]
     pub(crate) dry_run: bool,
+    /// Put versions of pipelines without the backtest that they require; it is said, and logged.
+    #[arg(long)]
+    pub(crate) skip_backtest: bool,
     #[command(flatten)]
     pub(crate) url: Url,
     #[command(flatten)]

@@ -20,8 +20,8 @@ use serde_json::{Value, json};
 use types::{Headers, TopicName, TopicPartition};
 
 use super::Api;
-use super::excerpt::shown;
 use super::request::json_as;
+use crate::excerpt::shown;
 use crate::redrive::{Begun, Spec};
 use crate::rehearse::Rehearsed;
 

@@ -10,7 +10,6 @@
 
 mod backtest;
 mod dlq;
-mod excerpt;
 mod request;
 mod resources;
 mod status;

@@ -268,8 +268,16 @@ impl Planner {
                     Ok(steps) => steps,
                     Err(reason) => return Ok(Err(reason)),
                 };
-                let PipelineSpec { sources, steps: _, target, guarantee: _, on_error, fan_out, parallelism } =
-                    &of.spec;
+                let PipelineSpec {
+                    sources,
+                    steps: _,
+                    target,
+                    guarantee: _,
+                    on_error,
+                    fan_out,
+                    parallelism,
+                    rollout: _,
+                } = &of.spec;
                 Ok(Ok(Plan::Pipeline(PipelinePlan {
                     installation,
                     uid: stage.uid,

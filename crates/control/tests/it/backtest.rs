@@ -307,3 +307,83 @@ async fn a_process_without_pipelines_says_so() {
     let answer = plane.send(request.body(Body::from(r#"{"expression":"a"}"#)).unwrap()).await.is(409);
     assert!(answer.body["detail"].as_str().unwrap().contains("runs no pipelines"), "{}", answer.body);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_version_comes_into_force_only_with_the_backtest_that_is_required() {
+    let on = on_engine().await;
+    let process = on.reconcile();
+    on.flow_of("a").await;
+    produce(&on, (0..10).map(|n| format!("{{\"a\":{n}}}"))).await;
+    let plane: &Plane = &on.plane;
+    let (raw, enriched) = (on.topic("raw"), on.topic("enriched"));
+    let with = |backtest: Value| {
+        let mut manifest = manifest(&on.stream, raw.as_str(), "shape", enriched.as_str());
+        manifest["spec"]["rollout"] = json!({"require": {"backtest": backtest}});
+        manifest
+    };
+    let version = async || {
+        let got = plane.get(&format!("/workspaces/demo/pipelines/{}", on.stream)).await.is(200);
+        got.body["spec"]["steps"][0]["version"].as_u64().unwrap()
+    };
+    // What is required is no version itself.
+    plane.put("", &with(json!({"maxChanged": 2}))).await.is(200);
+    plane.put("", &transform("shape", "a >= 7 ? -a : a")).await.is(200);
+
+    for (query, asked) in [
+        ("", with(json!({"maxChanged": 2}))),
+        ("?dryRun=true", with(json!({"maxChanged": 2}))),
+        // Not by leaving it out in the same breath.
+        ("", manifest(&on.stream, raw.as_str(), "shape", enriched.as_str())),
+    ] {
+        let refused = plane.put(query, &asked).await.is(409);
+        assert_eq!(refused.body["code"], "backtest_refused");
+        let detail = refused.body["detail"].as_str().unwrap();
+        assert!(detail.contains("3 of 10 records changed, and maxChanged is 2"), "{detail}");
+        let report = &refused.body["report"];
+        assert_eq!((&report["counts"]["changed"], &report["counts"]["same"]), (&json!(3), &json!(7)));
+        assert_eq!(report["samples"][0]["differences"][0]["candidate"], "-8", "{report}");
+        assert_eq!(
+            (&report["steps"][0]["version"], &report["steps"][0]["candidate"]),
+            (&json!(1), &json!(2))
+        );
+    }
+    assert_eq!(version().await, 1);
+    let put = plane.put("", &with(json!({"maxChanged": "30%"}))).await.is(200);
+    assert_eq!((version().await, put.header("x-vltava-warning")), (2, ""));
+    let again = plane.put("", &with(json!({"maxChanged": "30%"}))).await.is(200);
+    assert_eq!(again.header("x-vltava-change"), "unchanged");
+
+    plane.put("", &transform("shape", "a = 3 ? $error('no') : a >= 7 ? -a : a")).await.is(200);
+    let refused = plane.put("", &with(json!({"maxChanged": "30%"}))).await.is(409);
+    let detail = refused.body["detail"].as_str().unwrap();
+    assert!(detail.contains("1 of 10 records fail that don't now, and maxFailed is 0"), "{detail}");
+    let skipped = plane.put("?skipBacktest=true", &with(json!({"maxChanged": "30%"}))).await.is(200);
+    assert!(skipped.header("x-vltava-warning").contains("was skipped"), "{skipped:?}");
+    assert_eq!(version().await, 3);
+    let wrong = plane.put("", &with(json!({"maxChanged": "some", "last": 0}))).await.is(422);
+    let at = "/spec/rollout/require/backtest";
+    assert_eq!(wrong.pointers(), [format!("{at}/maxChanged"), format!("{at}/last")]);
+
+    // Where nothing is recorded, nothing can change.
+    let mut early = manifest("early", &format!("nobody.{}", on.stream), "shape", on.topic("early").as_str());
+    early["spec"]["rollout"] = json!({"require": {"backtest": {}}});
+    plane.put("", &early).await.is(201);
+    plane.put("", &transform("shape", "a * 2")).await.is(200);
+    let put = plane.put("", &early).await.is(200);
+    assert!(put.header("x-vltava-warning").contains("nothing is recorded"), "{put:?}");
+    stop(process).await;
+}
+
+#[tokio::test]
+async fn what_can_not_be_tried_is_not_let_through() {
+    let plane = Plane::demo().await;
+    let mut required = manifest("p", "in", "shape", "out");
+    required["spec"]["rollout"] = json!({"require": {"backtest": {}}});
+    plane.put("", &transform("shape", "a")).await.is(201);
+    plane.put("", &required).await.is(201);
+    plane.put("", &required).await.is(200);
+    plane.put("", &transform("shape", "b")).await.is(200);
+    let refused = plane.put("", &required).await.is(409);
+    assert!(refused.body["detail"].as_str().unwrap().contains("runs no pipelines"), "{}", refused.body);
+    plane.put("?skipBacktest=true", &required).await.is(200);
+}

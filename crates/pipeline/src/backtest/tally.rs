@@ -96,6 +96,11 @@ impl Counts {
             + still_dropped
     }
 
+    /// Records that lead to something else, failures aside: other outputs, none any more, or some at last.
+    pub fn different(&self) -> u64 {
+        self.changed + self.newly_dropped + self.newly_made
+    }
+
     fn add(&mut self, category: Category) {
         let count = match category {
             Category::Same => &mut self.same,

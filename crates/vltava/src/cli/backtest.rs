@@ -1,9 +1,9 @@
 //! `vltava backtest` on the command line.
 
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use clap::Args;
+use resources::Most;
 
 use super::StageName;
 
@@ -43,58 +43,4 @@ pub(crate) struct Backtest {
     /// So many records may fail that don't now, likewise.
     #[arg(long, value_name = "N|N%", default_value = "0")]
     pub(crate) max_failed: Most,
-}
-
-/// A number of records, or a share of them.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Most {
-    /// So many.
-    Records(u64),
-    /// So many of a hundred.
-    Percent(f64),
-}
-
-impl FromStr for Most {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || "it is a number of records such as 10, or a share of them such as 0.5%".to_owned();
-        match text.strip_suffix('%') {
-            None => text.parse().map(Self::Records).map_err(|_| wrong()),
-            Some(share) => match share.parse::<f64>() {
-                Ok(share) if (0.0..=100.0).contains(&share) => Ok(Self::Percent(share)),
-                _ => Err(wrong()),
-            },
-        }
-    }
-}
-
-impl Most {
-    /// Of so many records.
-    pub(crate) fn of(self, records: u64) -> u64 {
-        match self {
-            Self::Records(most) => most,
-            #[expect(
-                clippy::cast_precision_loss,
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                reason = "a share of at most a million records, from 0 to all of them"
-            )]
-            Self::Percent(share) => (records as f64 * share / 100.0).floor() as u64,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_limit_is_a_number_or_a_share() {
-        let of = |text: &str| text.parse::<Most>().map(|most| most.of(1_000));
-        assert_eq!((of("7"), of("0%"), of("0.55%"), of("100%")), (Ok(7), Ok(0), Ok(5), Ok(1_000)));
-        for wrong in ["", "-1", "1.5", "101%", "%", "NaN%", "many"] {
-            assert!(of(wrong).is_err(), "{wrong}");
-        }
-    }
 }

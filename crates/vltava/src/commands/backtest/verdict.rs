@@ -1,8 +1,8 @@
 //! Whether a candidate may go on, by what changed and failed.
 
+use resources::Most;
 use serde_json::{Value, json};
 
-use crate::cli::Most;
 use crate::output;
 
 /// See the module.
@@ -87,7 +87,7 @@ mod tests {
         assert_eq!(why("5", "4").len(), 1);
         assert!(why("5", "4")[0].contains("6 record(s) changed; 5 may (--max-changed)"));
         assert!(why("6", "0")[0].contains("4 record(s) fail"));
-        let all = Most::Percent(100.0);
+        let all = Most::Share(10_000);
         assert!(!Verdict::of(&report(false, 200), all, all).holds());
         let none = json!({"counts": {}, "records": {"compared": 0}, "complete": true});
         assert!(Verdict::of(&none, all, all).why[0].contains("nothing"));

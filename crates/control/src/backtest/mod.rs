@@ -3,6 +3,9 @@
 //! Invariant: the active side is the plan by what is stored now, so that what was applied a moment ago is what a candidate
 //! is held against, whether a runtime has it already or not.
 
+mod gate;
+pub(crate) mod report;
+
 use std::time::Duration;
 
 use deadletter::Predicate;
@@ -15,6 +18,7 @@ use serde_json::Value;
 use store::Key;
 use types::TimestampMs;
 
+pub(crate) use self::gate::Gate;
 use crate::reconcile::{World, pipeline_plan};
 use crate::resource::{TransformFacts, facts, resource, version};
 use crate::{Control, Error};

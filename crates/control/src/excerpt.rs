@@ -6,13 +6,13 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 /// Text where they are text, else base64; cut at `bytes_max`.
-pub(super) fn shown(bytes: Option<&Bytes>, bytes_max: usize) -> Value {
+pub(crate) fn shown(bytes: Option<&Bytes>, bytes_max: usize) -> Value {
     let Some(bytes) = bytes else { return Value::Null };
     shown_of(&bytes[..bytes.len().min(bytes_max)], bytes.len())
 }
 
 /// The same of the beginning of `length` bytes.
-pub(super) fn shown_of(mut some: &[u8], length: usize) -> Value {
+pub(crate) fn shown_of(mut some: &[u8], length: usize) -> Value {
     let cut = length > some.len();
     if cut
         && let Err(error) = std::str::from_utf8(some)
