@@ -150,11 +150,25 @@ impl Control {
             None => Ok(Some(report)),
             Some(why) => {
                 tracing::info!(workspace, pipeline = name, why, "a required backtest refuses a version");
-                let detail =
-                    format!("the backtest that pipeline {name} requires doesn't let it through: {why}");
+                let way_out = way_out(&about);
+                let detail = format!(
+                    "the backtest that pipeline {name} requires doesn't let it through: {why}{way_out}"
+                );
                 Err(Error::Refused { detail, report: Box::new(report_value(&about, &report)) })
             }
         }
+    }
+}
+
+/// How somebody sees more of it; nothing where one command can't show it.
+fn way_out(about: &About) -> String {
+    let About { workspace, pipeline, generation: _, steps } = about;
+    let mut other = steps.iter().filter(|step| step.candidate.is_some_and(|to| to != step.version));
+    match (other.next(), other.next()) {
+        (Some(Replaced { step, candidate: Some(to), .. }), None) => {
+            format!("; `vltava backtest {workspace}/{pipeline} --version {to} --step {step}` shows them")
+        }
+        _ => String::new(),
     }
 }
 

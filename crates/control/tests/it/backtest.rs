@@ -339,6 +339,7 @@ async fn a_version_comes_into_force_only_with_the_backtest_that_is_required() {
         assert_eq!(refused.body["code"], "backtest_refused");
         let detail = refused.body["detail"].as_str().unwrap();
         assert!(detail.contains("3 of 10 records changed, and maxChanged is 2"), "{detail}");
+        assert!(detail.contains("--version 2 --step only` shows them"), "{detail}");
         let report = &refused.body["report"];
         assert_eq!((&report["counts"]["changed"], &report["counts"]["same"]), (&json!(3), &json!(7)));
         assert_eq!(report["samples"][0]["differences"][0]["candidate"], "-8", "{report}");
