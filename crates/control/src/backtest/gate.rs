@@ -22,6 +22,9 @@ use crate::{Control, Error};
 /// How long one may take: somebody waits for the answer.
 const TIME_MAX: Duration = Duration::from_secs(60);
 
+/// How long it waits for others to end.
+const WAIT_MAX: Duration = Duration::from_secs(30);
+
 /// Samples of each category in the problem that refuses a version.
 const SAMPLES: usize = 2;
 
@@ -131,7 +134,8 @@ impl Control {
         };
         let sources: BTreeSet<_> = active.sources.iter().map(|source| source.topic.clone()).collect();
         let records = Records { last: Some(rule.last), ..Records::default() };
-        let asked = Asked { active, candidate, records, samples: SAMPLES, time_max: TIME_MAX };
+        let (samples, time_max, wait_max) = (SAMPLES, TIME_MAX, WAIT_MAX);
+        let asked = Asked { active, candidate, records, samples, time_max, wait_max };
         let mut run = match backtests.begin(asked).await {
             Ok(run) => run,
             Err(backtest::Error::MissingTopics(topics))

@@ -166,7 +166,9 @@ impl Control {
             steps,
         };
         let Body { candidate: _, records, samples, time_max } = body;
-        let asked = Asked { active, candidate, records, samples, time_max };
+        // Who asks can ask again, and knows that it waits.
+        let wait_max = Duration::ZERO;
+        let asked = Asked { active, candidate, records, samples, time_max, wait_max };
         let run = backtests.begin(asked).await?;
         Ok(Begun { run, about })
     }

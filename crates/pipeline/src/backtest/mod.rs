@@ -93,6 +93,8 @@ pub struct Asked {
     pub samples: usize,
     /// How long it may take, at most [`TIME_MAX`].
     pub time_max: Duration,
+    /// How long it waits for its place among [`RUNNING_MAX`].
+    pub wait_max: Duration,
 }
 
 /// Why there is no report.
@@ -238,8 +240,10 @@ impl Backtests {
 
     /// Checks the plans and fixes what is read.
     pub async fn begin(&self, asked: Asked) -> Result<Backtest, Error> {
-        let running = self.running.clone().try_acquire_owned().map_err(|_| Error::Busy)?;
-        let Asked { active, candidate, records, samples, time_max } = asked;
+        let Asked { active, candidate, records, samples, time_max, wait_max } = asked;
+        // A place that is free is had also where there is no time to wait.
+        let place = tokio::time::timeout(wait_max, self.running.clone().acquire_owned()).await;
+        let Ok(Ok(running)) = place else { return Err(Error::Busy) };
         let compile = |side, plan| {
             let refused =
                 |error: CompileError| Error::Plan { side, reason: runtime::shutdown::chain(&error) };
