@@ -131,7 +131,7 @@ fn progress(hidden: bool) -> ProgressBar {
     if hidden || !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
-    let template = "{bar:40} {pos}/{len} offsets {msg} {eta} left";
+    let template = "{bar:30} {pos}/{len} {msg} {eta} left";
     // The template is a constant that a test reads.
     ProgressBar::new(0)
         .with_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()))
@@ -141,7 +141,7 @@ fn show_progress(bar: &ProgressBar, so_far: &Value) {
     let number = |name: &str| so_far[name].as_u64().unwrap_or(0);
     bar.set_length(number("planned"));
     bar.set_position(number("done"));
-    bar.set_message(format!("{} records compared", number("compared")));
+    bar.set_message(format!("{} compared", number("compared")));
 }
 
 #[cfg(test)]
@@ -150,6 +150,6 @@ mod tests {
 
     #[test]
     fn the_progress_template_is_valid() {
-        ProgressStyle::with_template("{bar:40} {pos}/{len} offsets {msg} {eta} left").unwrap();
+        ProgressStyle::with_template("{bar:30} {pos}/{len} {msg} {eta} left").unwrap();
     }
 }
