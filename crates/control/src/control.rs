@@ -20,6 +20,7 @@ use tokio::sync::{Mutex, Semaphore};
 use types::Uid;
 
 use crate::admit::{Admission, Admitted, check};
+use crate::backtest::Gate;
 use crate::resource::{TransformFacts, VersionBody, body, facts, resource, spec, version};
 use crate::seen::Seen;
 use crate::{Config, Error, Stages};
@@ -81,6 +82,15 @@ impl Change {
             Self::Unchanged => "unchanged",
         }
     }
+}
+
+/// How a resource is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Write {
+    /// Everything is checked, and nothing written.
+    pub dry_run: bool,
+    /// A pipeline's version comes into force without the backtest that it requires, and the answer says so.
+    pub skip_backtest: bool,
 }
 
 /// The outcome of a PUT.
@@ -233,13 +243,13 @@ impl Control {
         Ok(Listed { items, next })
     }
 
-    /// Makes the resource be as the manifest says. `dry_run` checks everything and writes nothing.
+    /// Makes the resource be as the manifest says.
     pub async fn put(
         &self,
         key: &Key,
         manifest: &Value,
         precondition: Precondition,
-        dry_run: bool,
+        how: Write,
     ) -> Result<Put, Error> {
         let manifest = decode(key, manifest)?;
         // Before it is this write's turn: tests take time, and need nothing of what is stored.
@@ -251,10 +261,14 @@ impl Control {
             }
             _ => Problems::new(),
         };
+        let gate = match &manifest.spec {
+            resources::Spec::Pipeline(pipeline) => self.gate(key, pipeline, how.skip_backtest).await?,
+            _ => Gate::Open,
+        };
         let _one_at_a_time = self.writes.lock().await;
         let mut attempt = 1;
         loop {
-            match self.put_once(key, &manifest, &tested, precondition, dry_run).await {
+            match self.put_once(key, &manifest, &tested, &gate, precondition, how.dry_run).await {
                 Err(Error::Store(store::Error::Conflict { .. })) if attempt < ATTEMPTS_MAX => attempt += 1,
                 outcome => return outcome,
             }
@@ -268,7 +282,7 @@ impl Control {
         key: &Key,
         patch: &Value,
         precondition: Precondition,
-        dry_run: bool,
+        how: Write,
     ) -> Result<Put, Error> {
         let mut attempt = 1;
         loop {
@@ -284,7 +298,7 @@ impl Control {
             merge(&mut manifest, patch, 0)?;
             // By the revision that it was merged into: whoever wrote meanwhile isn't undone.
             let merged_into = Precondition::Revision(document.revision);
-            match self.put(key, &manifest, merged_into, dry_run).await {
+            match self.put(key, &manifest, merged_into, how).await {
                 Err(Error::Precondition { .. })
                     if attempt < ATTEMPTS_MAX && !matches!(precondition, Precondition::Revision(_)) =>
                 {
@@ -300,6 +314,7 @@ impl Control {
         key: &Key,
         manifest: &Manifest,
         tested: &Problems,
+        gate: &Gate,
         precondition: Precondition,
         dry_run: bool,
     ) -> Result<Put, Error> {
@@ -323,6 +338,7 @@ impl Control {
             tested,
         };
         let Admitted { spec, facts, new_version, mut warnings } = admission.admit(&manifest.spec).await?;
+        warnings.extend(gate.check(document.as_ref().map(|document| document.revision), &spec)?);
         if new_workspace {
             warnings
                 .push(format!("workspace {} didn't exist, and was made with its defaults", key.workspace));

@@ -5,6 +5,9 @@ use resources::{Kind, Problems};
 use runtime::http::Problem;
 use serde_json::{Value, json};
 
+/// When to ask again where as much runs as may, in seconds.
+const BUSY_RETRY_S: u64 = 2;
+
 /// Why a request was refused or failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -41,6 +44,17 @@ pub enum Error {
     /// It contradicts what is there.
     #[error("{0}")]
     Conflict(String),
+    /// As many of these run as may.
+    #[error("{0}")]
+    Busy(String),
+    /// A required backtest came to more than may change or fail.
+    #[error("{detail}")]
+    Refused {
+        /// To how much.
+        detail: String,
+        /// Its report.
+        report: Box<Value>,
+    },
     /// The request says what can't be.
     #[error("{0}")]
     BadRequest(String),
@@ -82,7 +96,7 @@ impl From<Error> for Problem {
                 let detail = match (first, problems.len()) {
                     (Some(first), 1) => first.to_string(),
                     (Some(first), n) => format!("{first} (and {} more problems)", n - 1),
-                    (None, _) => "the manifest is invalid".into(),
+                    (None, _) => "the request is invalid".into(),
                 };
                 let pointer = first.map(|problem| problem.pointer.clone()).unwrap_or_default();
                 let list: Vec<_> = problems.into_iter().collect();
@@ -95,6 +109,12 @@ impl From<Error> for Problem {
                 .detail(detail)
                 .with("dependants", json!(dependants)),
             Error::Conflict(_) => Self::new(StatusCode::CONFLICT, "conflict").detail(detail),
+            Error::Refused { detail: _, report } => {
+                Self::new(StatusCode::CONFLICT, "backtest_refused").detail(detail).with("report", *report)
+            }
+            Error::Busy(_) => {
+                Self::new(StatusCode::TOO_MANY_REQUESTS, "busy").detail(detail).retry_after(BUSY_RETRY_S)
+            }
             Error::BadRequest(_) => Self::new(StatusCode::BAD_REQUEST, "invalid_request").detail(detail),
             Error::NotAllowed(_) => {
                 Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed").detail(detail)

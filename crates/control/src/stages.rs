@@ -1,5 +1,6 @@
 //! How the reconciler reaches the runtimes that run stages.
 
+use pipeline::backtest::Backtests;
 use resources::{ConnectorPlan, PipelinePlan};
 use runtime::StageStatus;
 use types::Uid;
@@ -18,6 +19,12 @@ pub trait Stages: Send + Sync + 'static {
 
     /// All stages, as they are now.
     fn status(&self) -> Vec<StageStatus>;
+
+    /// What puts candidates through recorded input, by the settings of the runtime of pipelines. Called for each backtest.
+    /// `None`: this process runs no pipelines.
+    fn backtests(&self) -> Option<Backtests> {
+        None
+    }
 }
 
 /// A process without runtimes of stages: plans go nowhere.

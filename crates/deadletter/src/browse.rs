@@ -4,11 +4,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::ControlFlow;
 
 use jiff::Timestamp;
-use kafka::{Admin, ClientConfig, OffsetSpec};
+use kafka::{Admin, ClientConfig, OffsetSpec, Scan, Stretch};
 use serde::Serialize;
 use types::{TopicName, TopicPartition};
 
-use crate::scan::{Scan, Stretch};
 use crate::settled::{Settled, stretches};
 use crate::{Error, Letter, LetterId, Result, Selection};
 

@@ -49,6 +49,15 @@ pub enum Error {
 /// The result of this crate's operations.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+impl From<kafka::ScanError> for Error {
+    fn from(error: kafka::ScanError) -> Self {
+        match error {
+            kafka::ScanError::Failed(source) => Self::Kafka { what: "reading dead letters".into(), source },
+            kafka::ScanError::Stalled { topic, after } => Self::Stalled { topic, after },
+        }
+    }
+}
+
 impl Error {
     pub(crate) fn kafka(what: impl Into<String>) -> impl FnOnce(kafka::Error) -> Self {
         let what = what.into();

@@ -63,16 +63,27 @@ impl Expression {
 
     /// Of a letter: what it leaves in `output`.
     fn eval(&self, letter: &Letter, steps: u64, output: &mut Output) -> Result<Outcome, EvalError> {
-        let mut evaluator = Evaluator::new();
         let bindings = bindings(&self.0, letter);
+        self.eval_value(&mut Evaluator::new(), letter.record.value.as_deref(), &bindings, steps, output)
+    }
+
+    /// Of a value; of one that is no JSON as of none.
+    fn eval_value(
+        &self,
+        evaluator: &mut Evaluator,
+        value: Option<&[u8]>,
+        bindings: &Bindings,
+        steps: u64,
+        output: &mut Output,
+    ) -> Result<Outcome, EvalError> {
         let budget = budget(steps);
-        if let Some(value) = &letter.record.value {
-            match evaluator.eval(&self.0, value, &bindings, &budget, output) {
+        if let Some(value) = value {
+            match evaluator.eval(&self.0, value, bindings, &budget, output) {
                 Err(error) if matches!(error.kind(), ErrorKind::InvalidJson(_)) => {}
                 other => return other,
             }
         }
-        evaluator.eval_undefined(&self.0, &bindings, &budget, output)
+        evaluator.eval_undefined(&self.0, bindings, &budget, output)
     }
 }
 
@@ -107,14 +118,19 @@ fn bindings(program: &Program, letter: &Letter) -> Bindings {
     {
         bindings.set_str(name, text);
     }
+    bind_text(&mut bindings, program, record);
+    bindings
+}
+
+/// `$text`, where it may be read.
+fn bind_text(bindings: &mut Bindings, program: &Program, record: &ConsumedRecord) {
     let wants_text = program.source().contains("$text") || program.source().contains("$eval");
     if let (true, Some(value)) = (wants_text, &record.value) {
         bindings.set_str("text", &String::from_utf8_lossy(value));
     }
-    bindings
 }
 
-/// A condition on letters: holds where `$boolean` of its result is true. Where it fails it doesn't hold.
+/// A condition on letters, or on records that a stage reads: holds where `$boolean` of its result is true. Where it fails it doesn't hold.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Predicate {
@@ -157,6 +173,24 @@ impl Predicate {
     pub fn holds(&self, letter: &Letter) -> bool {
         let mut output = Output::new();
         let outcome = self.cast.eval(letter, PREDICATE_STEPS_MAX, &mut output);
+        matches!(outcome, Ok(Outcome::Value)) && output.as_bytes() == b"true"
+    }
+
+    /// Whether it holds for a record of a source topic: it sees what a letter's does, but for what a letter says of itself.
+    pub fn holds_for(&self, evaluator: &mut Evaluator, record: &ConsumedRecord) -> bool {
+        let program = &self.cast.0;
+        let origin = Origin {
+            topic: record.tp.topic.clone(),
+            partition: record.tp.partition,
+            offset: record.offset,
+            timestamp_ms: record.timestamp_ms,
+        };
+        let mut bindings = Bindings::default();
+        bind(&mut bindings, Reads::of([program]), record, &origin);
+        bind_text(&mut bindings, program, record);
+        let mut output = Output::new();
+        let value = record.value.as_deref();
+        let outcome = self.cast.eval_value(evaluator, value, &bindings, PREDICATE_STEPS_MAX, &mut output);
         matches!(outcome, Ok(Outcome::Value)) && output.as_bytes() == b"true"
     }
 }
@@ -283,6 +317,20 @@ mod tests {
         }
         let error = Predicate::try_from("total >".to_owned()).unwrap_err().to_string();
         assert!(error.contains("S0207"), "{error}");
+    }
+
+    #[test]
+    fn a_predicate_holds_for_records_of_a_source() {
+        let mut record = letter(r#"{"total": 12}"#).record;
+        let mut evaluator = Evaluator::new();
+        let mut holds = |source: &str, record: &ConsumedRecord| {
+            Predicate::try_from(source.to_owned()).unwrap().holds_for(&mut evaluator, record)
+        };
+        assert!(holds("total > 10 and $key = 'k' and $headers.tenant = 'a'", &record));
+        assert!(holds("$topic = 'd' and $partition = 1 and $offset = 9 and $timestamp = 5000", &record));
+        assert!(!holds("total > 12", &record) && !holds("$reason = 'transform_error'", &record));
+        record.value = Some("{".into());
+        assert!(holds("$text = '{'", &record) && !holds("total", &record));
     }
 
     #[test]

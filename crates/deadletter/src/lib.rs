@@ -14,7 +14,6 @@ mod failure;
 mod letter;
 pub mod metrics;
 mod redrive;
-mod scan;
 mod select;
 mod settled;
 mod stage;

@@ -11,11 +11,10 @@ use std::ops::ControlFlow;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use kafka::{Admin, ClientConfig, OffsetSpec};
+use kafka::{Admin, ClientConfig, OffsetSpec, Scan, Stretch};
 use serde::{Deserialize, Serialize};
 use types::{Offset, Partition, Record, TopicName, TopicPartition};
 
-use crate::scan::{Scan, Stretch};
 use crate::{Error, LetterId, Result, SETTLED_TOPIC};
 
 /// What became of a letter.

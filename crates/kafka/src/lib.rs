@@ -16,6 +16,7 @@ mod error;
 pub mod metrics;
 mod producer;
 mod raw;
+mod scan;
 mod transaction;
 
 pub use admin::{
@@ -29,4 +30,5 @@ pub use consumer::{
 };
 pub use error::{Error, Kind, Result};
 pub use producer::{Delivered, Delivery, Producer, ProducerConfig};
+pub use scan::{Scan, ScanError, Stretch};
 pub use transaction::{Transaction, TransactionalProducer, TxnConfig};

@@ -128,15 +128,7 @@ pub(crate) fn evaluate(
     is_first: bool,
     room: &Room,
 ) -> Evaluated {
-    let mut run = Run {
-        compiled,
-        sizes,
-        evaluator,
-        bindings: Bindings::default(),
-        text: Output::new(),
-        now: Timestamp::now(),
-        outputs: Vec::new(),
-    };
+    let mut run = Run::new(compiled, sizes, evaluator);
     let mut made = Evaluated::default();
     for record in records {
         let is_full = room.is_full() && (!is_first || made.read > 0);
@@ -191,6 +183,69 @@ pub(crate) fn evaluate(
     made
 }
 
+/// What becomes of one record, for who asks and writes nothing.
+#[derive(Debug)]
+pub(crate) struct Tried {
+    pub(crate) fate: Fate,
+    /// Evaluation steps, of all expressions together.
+    pub(crate) steps: u64,
+    /// Of the expression that took most, which is what a budget is held against.
+    pub(crate) steps_max: u64,
+}
+
+/// See [`Tried`].
+#[derive(Debug)]
+pub(crate) enum Fate {
+    /// Its outputs; none: it is dropped.
+    Outputs(Vec<Record>),
+    /// It is dead-lettered, or stops a pipeline that stops on errors.
+    Failed(Trouble),
+    /// It stops the pipeline, whatever `onError` says.
+    Stops(String),
+}
+
+/// A failure and its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Trouble {
+    pub(crate) reason: Reason,
+    pub(crate) message: String,
+    /// The step's name.
+    pub(crate) step: String,
+    /// JSONata's code, where an expression failed.
+    pub(crate) code: Option<&'static str>,
+    /// Line and column in the expression, from 1.
+    pub(crate) position: Option<(u32, u32)>,
+    /// The message with the expression's line and a caret.
+    pub(crate) rendered: String,
+}
+
+/// Evaluates one record as [`evaluate`] does.
+pub(crate) fn evaluate_one(
+    compiled: &Compiled,
+    sizes: &Sizes,
+    evaluator: &mut Evaluator,
+    record: &ConsumedRecord,
+) -> Tried {
+    let mut run = Run::new(compiled, sizes, evaluator);
+    let origin = Origin::of(record, &compiled.plan.topics.retry);
+    let fate = match run.transform(record, &origin) {
+        Ok(()) => Fate::Outputs(std::mem::take(&mut run.outputs)),
+        Err(Stopped::Halt(halt)) => Fate::Stops(halt.reason),
+        Err(Stopped::Failed(stage, failure)) => {
+            let letter = match compiled.stops_on_error() {
+                true => Ok(()),
+                false => run.dead_letter(record, &origin, stage, &failure).map(drop),
+            };
+            match letter {
+                Err(halt) => Fate::Stops(halt.reason),
+                Ok(()) => Fate::Failed(run.trouble(stage, failure)),
+            }
+        }
+    };
+    let Run { steps, steps_max, .. } = run;
+    Tried { fate, steps, steps_max }
+}
+
 struct Run<'a> {
     compiled: &'a Compiled,
     sizes: &'a Sizes,
@@ -202,9 +257,47 @@ struct Run<'a> {
     now: Timestamp,
     /// Of the record at hand.
     outputs: Vec<Record>,
+    /// Of all evaluations until now.
+    steps: u64,
+    steps_max: u64,
+    /// The last evaluation that failed.
+    raised: Option<(EvalError, &'a Program)>,
 }
 
 impl<'a> Run<'a> {
+    fn new(compiled: &'a Compiled, sizes: &'a Sizes, evaluator: &'a mut Evaluator) -> Self {
+        Self {
+            compiled,
+            sizes,
+            evaluator,
+            bindings: Bindings::default(),
+            text: Output::new(),
+            now: Timestamp::now(),
+            outputs: Vec::new(),
+            steps: 0,
+            steps_max: 0,
+            raised: None,
+        }
+    }
+
+    /// The failure of the one record that was evaluated.
+    fn trouble(&mut self, stage: &Stage, failure: Failure) -> Trouble {
+        let compiled = self.compiled;
+        let step = compiled.steps.iter().find(|step| step.stage == *stage);
+        let step = step.map_or_else(String::new, |step| step.name.clone());
+        let Failure { reason, message } = failure;
+        let mut trouble =
+            Trouble { reason, rendered: message.clone(), message, step, code: None, position: None };
+        if let Some((error, program)) = self.raised.take() {
+            trouble.code = Some(error.code());
+            if let ErrorKind::Expression(raised) = error.kind() {
+                trouble.position = Some((raised.origin.line, raised.origin.column));
+                trouble.rendered = error.render(program.source());
+            }
+        }
+        trouble
+    }
+
     /// Leaves the record's outputs in `outputs`: none where there is no result.
     fn transform(&mut self, record: &ConsumedRecord, origin: &Origin) -> Result<(), Stopped<'a>> {
         let compiled = self.compiled;
@@ -301,16 +394,24 @@ impl<'a> Run<'a> {
     fn eval(
         &mut self,
         record: &ConsumedRecord,
-        program: &Program,
+        program: &'a Program,
         stage: &'a Stage,
         input: &[u8],
         place: Option<&str>,
     ) -> Result<bool, Stopped<'a>> {
         let budget = &self.compiled.budget;
-        match self.evaluator.eval(program, input, &self.bindings, budget, &mut self.text) {
+        let (outcome, used) =
+            self.evaluator.eval_counted(program, Some(input), &self.bindings, budget, &mut self.text);
+        self.steps = self.steps.saturating_add(used.steps);
+        self.steps_max = self.steps_max.max(used.steps);
+        match outcome {
             Ok(Outcome::Undefined) => Ok(false),
             Ok(Outcome::Null | Outcome::Value) => Ok(true),
-            Err(error) => Err(stopped(record, stage, &error, place)),
+            Err(error) => {
+                let stopped = stopped(record, stage, &error, place);
+                self.raised = Some((error, program));
+                Err(stopped)
+            }
         }
     }
 

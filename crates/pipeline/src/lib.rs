@@ -16,13 +16,14 @@
 //! It creates no topics, asks no store, and knows no HTTP.
 //!
 //! Not done:
-//! - Canary shares, steps other than transforms, backtest.
+//! - Canary shares, steps other than transforms.
 //! - Instances share a pipeline's partitions as the cooperative-sticky assignor gives them, which counts source and
 //!   retry partitions alike: of two instances, one may get all sources and the other the (mostly idle) retry topic.
 //!   A retry partition that follows the source partition of its number would mend that.
 //! - A transactional id that a lower `parallelism` no longer uses isn't fenced at once: what a killed owner left open
 //!   under it ends by the transaction's timeout.
 
+pub mod backtest;
 mod compiled;
 mod config;
 mod evaluate;
@@ -104,6 +105,7 @@ struct Shared {
     pipelines: Mutex<BTreeMap<Uid, Pipeline>>,
     changed: Notify,
     metrics: metrics::Metrics,
+    backtests: backtest::Backtests,
 }
 
 struct Pipeline {
@@ -126,8 +128,15 @@ impl Runtime {
         let workers = Workers::new(config.evaluations(), config.batch_output_bytes_max);
         let metrics = deps.metrics.register(metrics::Metrics::register);
         let (reach, told) = watch::channel(None);
-        let env = Env { client: deps.client, admin, reach: told, config: Arc::new(config), workers };
-        let shared = Shared { pipelines: Mutex::default(), changed: Notify::new(), metrics };
+        let config = Arc::new(config);
+        let backtests = backtest::Backtests::new(
+            deps.client.named("pipeline"),
+            admin.clone(),
+            config.clone(),
+            workers.clone(),
+        );
+        let env = Env { client: deps.client, admin, reach: told, config, workers };
+        let shared = Shared { pipelines: Mutex::default(), changed: Notify::new(), metrics, backtests };
         Ok(Self { env, reach, shared: Arc::new(shared) })
     }
 
@@ -243,6 +252,11 @@ impl Handle {
             }
         }
         true
+    }
+
+    /// Runs candidates over recorded input, with this runtime's settings. It needs no [`Runtime::run`].
+    pub fn backtests(&self) -> backtest::Backtests {
+        self.0.backtests.clone()
     }
 
     /// Every pipeline as it is now, by workspace and name. Waits for nothing.

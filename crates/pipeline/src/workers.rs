@@ -49,6 +49,20 @@ impl Workers {
         Self { permits: Arc::new(Semaphore::new(count)), count, output_bytes_max }
     }
 
+    /// Does other work of evaluation in its turn, on one blocking thread. Dropped, what has begun goes on to its end.
+    pub(crate) async fn turn<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Panicked> {
+        let permit = self.permits.clone().acquire_owned().await.map_err(|_| Panicked)?;
+        let work = move || {
+            let done = work();
+            drop(permit);
+            done
+        };
+        tokio::task::spawn_blocking(work).await.map_err(|_| Panicked)
+    }
+
     /// Evaluates a batch. Dropped, it ends after the record at hand.
     pub(crate) async fn evaluate(
         &self,

@@ -11,19 +11,26 @@ use serde_json::{Map, Value};
 use crate::problem::{Problems, child, shown};
 
 /// A value and its place.
-pub(crate) struct At<'a> {
-    pub(crate) value: &'a Value,
-    pub(crate) pointer: String,
+pub struct At<'a> {
+    /// What stands there.
+    pub value: &'a Value,
+    /// JSON pointer (RFC 6901).
+    pub pointer: String,
 }
 
 impl<'a> At<'a> {
+    /// A value as a whole.
+    pub fn root(value: &'a Value) -> Self {
+        Self { value, pointer: String::new() }
+    }
+
     fn wrong(&self, wanted: &str, problems: &mut Problems) {
         let message = format!("must be {wanted}, not {}", shown(self.value));
         problems.add(self.pointer.clone(), "wrong_type", message);
     }
 
     /// A string.
-    pub(crate) fn text(&self, problems: &mut Problems) -> Option<&'a str> {
+    pub fn text(&self, problems: &mut Problems) -> Option<&'a str> {
         let text = self.value.as_str();
         if text.is_none() {
             self.wrong("a string", problems);
@@ -32,7 +39,7 @@ impl<'a> At<'a> {
     }
 
     /// A string that is neither empty nor longer than `bytes_max`.
-    pub(crate) fn some_text(&self, bytes_max: usize, problems: &mut Problems) -> Option<&'a str> {
+    pub fn some_text(&self, bytes_max: usize, problems: &mut Problems) -> Option<&'a str> {
         let text = self.text(problems)?;
         if text.trim().is_empty() {
             problems.invalid(self.pointer.clone(), "can't be empty");
@@ -48,7 +55,8 @@ impl<'a> At<'a> {
         Some(text)
     }
 
-    pub(crate) fn boolean(&self, problems: &mut Problems) -> Option<bool> {
+    /// A boolean.
+    pub fn boolean(&self, problems: &mut Problems) -> Option<bool> {
         let value = self.value.as_bool();
         if value.is_none() {
             self.wrong("true or false", problems);
@@ -57,7 +65,7 @@ impl<'a> At<'a> {
     }
 
     /// A whole number from `min` to `max`.
-    pub(crate) fn integer(&self, min: i64, max: i64, problems: &mut Problems) -> Option<i64> {
+    pub fn integer(&self, min: i64, max: i64, problems: &mut Problems) -> Option<i64> {
         let Some(number) = self.value.as_i64() else {
             self.wrong("a whole number", problems);
             return None;
@@ -70,7 +78,7 @@ impl<'a> At<'a> {
     }
 
     /// A string that `parse` takes.
-    pub(crate) fn parsed<T, E: Display>(
+    pub fn parsed<T, E: Display>(
         &self,
         problems: &mut Problems,
         parse: impl FnOnce(&str) -> Result<T, E>,
@@ -85,12 +93,12 @@ impl<'a> At<'a> {
     }
 
     /// A string that reads as `T`.
-    pub(crate) fn read<T: FromStr<Err: Display>>(&self, problems: &mut Problems) -> Option<T> {
+    pub fn read<T: FromStr<Err: Display>>(&self, problems: &mut Problems) -> Option<T> {
         self.parsed(problems, T::from_str)
     }
 
     /// One of these words.
-    pub(crate) fn word<T: Copy>(&self, words: &[(&str, T)], problems: &mut Problems) -> Option<T> {
+    pub fn word<T: Copy>(&self, words: &[(&str, T)], problems: &mut Problems) -> Option<T> {
         let text = self.text(problems)?;
         let found = words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
         if found.is_none() {
@@ -104,7 +112,7 @@ impl<'a> At<'a> {
     }
 
     /// An array of at most `length_max` elements.
-    pub(crate) fn list(&self, length_max: usize, problems: &mut Problems) -> Option<Vec<At<'a>>> {
+    pub fn list(&self, length_max: usize, problems: &mut Problems) -> Option<Vec<At<'a>>> {
         let Some(list) = self.value.as_array() else {
             self.wrong("an array", problems);
             return None;
@@ -121,12 +129,13 @@ impl<'a> At<'a> {
     }
 
     /// An array of strings.
-    pub(crate) fn texts(&self, length_max: usize, problems: &mut Problems) -> Option<Vec<String>> {
+    pub fn texts(&self, length_max: usize, problems: &mut Problems) -> Option<Vec<String>> {
         let list = self.list(length_max, problems)?;
         Some(list.iter().filter_map(|at| at.some_text(1024, problems)).map(String::from).collect())
     }
 
-    pub(crate) fn map(&self, problems: &mut Problems) -> Option<&'a Map<String, Value>> {
+    /// An object, whatever its fields.
+    pub fn map(&self, problems: &mut Problems) -> Option<&'a Map<String, Value>> {
         let map = self.value.as_object();
         if map.is_none() {
             self.wrong("an object", problems);
@@ -136,11 +145,7 @@ impl<'a> At<'a> {
 
     /// An object of scalars, which become strings: `retention.ms: 1000` means `"1000"`, as in Kafka's own
     /// configuration. The values are in no message: they may be secrets.
-    pub(crate) fn scalars(
-        &self,
-        length_max: usize,
-        problems: &mut Problems,
-    ) -> Option<BTreeMap<String, String>> {
+    pub fn scalars(&self, length_max: usize, problems: &mut Problems) -> Option<BTreeMap<String, String>> {
         let map = self.map(problems)?;
         if map.len() > length_max {
             problems.invalid(
@@ -169,13 +174,13 @@ impl<'a> At<'a> {
     }
 
     /// An object whose fields are all known.
-    pub(crate) fn object(&self, problems: &mut Problems) -> Option<Object<'a>> {
+    pub fn object(&self, problems: &mut Problems) -> Option<Object<'a>> {
         Some(Object { map: self.map(problems)?, pointer: self.pointer.clone(), known: Vec::new() })
     }
 }
 
 /// An object that is being read; [`Object::finish`] reports what nobody asked for.
-pub(crate) struct Object<'a> {
+pub struct Object<'a> {
     map: &'a Map<String, Value>,
     pointer: String,
     known: Vec<&'static str>,
@@ -183,14 +188,14 @@ pub(crate) struct Object<'a> {
 
 impl<'a> Object<'a> {
     /// The field, if it is there.
-    pub(crate) fn field(&mut self, name: &'static str) -> Option<At<'a>> {
+    pub fn field(&mut self, name: &'static str) -> Option<At<'a>> {
         self.known.push(name);
         let value = self.map.get(name).filter(|value| !value.is_null())?;
         Some(At { value, pointer: child(&self.pointer, name) })
     }
 
     /// The field, which must be there.
-    pub(crate) fn required(&mut self, name: &'static str, problems: &mut Problems) -> Option<At<'a>> {
+    pub fn required(&mut self, name: &'static str, problems: &mut Problems) -> Option<At<'a>> {
         let field = self.field(name);
         if field.is_none() {
             problems.add(child(&self.pointer, name), "missing_field", format!("{name} is missing"));
@@ -199,7 +204,7 @@ impl<'a> Object<'a> {
     }
 
     /// Reports the fields that nobody asked for.
-    pub(crate) fn finish(self, problems: &mut Problems) {
+    pub fn finish(self, problems: &mut Problems) {
         for name in self.map.keys().filter(|name| !self.known.contains(&name.as_str())) {
             let shown: String = name.chars().take(60).collect();
             problems.add(

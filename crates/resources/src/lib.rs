@@ -7,7 +7,7 @@
 //! It knows no store, no engine and no HTTP.
 
 mod connector;
-mod decode;
+pub mod decode;
 mod envelope;
 mod folder;
 pub mod format;
@@ -17,6 +17,7 @@ mod pipeline;
 mod plan;
 mod problem;
 pub mod reference;
+mod rollout;
 mod spec;
 mod topic;
 mod topic_table;
@@ -38,6 +39,9 @@ pub use pipeline::{
 };
 pub use plan::{ConnectorPlan, ConnectorState, PipelinePlan, Source, StageTopics, StepPlan};
 pub use problem::{Problem, Problems};
+pub use rollout::{
+    Most, MostError, REQUIRED_LAST_DEFAULT, REQUIRED_LAST_MAX, RequiredBacktest, Requirement, RolloutSpec,
+};
 pub use spec::{Arrays, IngestSpec, OnError, StartFrom, StartFromError};
 pub use topic::{
     CONFIG_ENTRIES_MAX, MAX_MESSAGE_BYTES_DEFAULT, PARTITIONS_DEFAULT, PARTITIONS_MAX, TopicSpec,

@@ -7,7 +7,7 @@ use types::TopicName;
 
 use crate::decode::At;
 use crate::problem::Problems;
-use crate::{OnError, Source, VersionRef, Versioned, name};
+use crate::{OnError, RolloutSpec, Source, VersionRef, Versioned, name};
 
 /// Source topics of a stage.
 pub const SOURCES_MAX: usize = 64;
@@ -76,6 +76,9 @@ pub struct PipelineSpec {
     /// Transactional producers an instance; from 1.
     #[serde(default = "one")]
     pub parallelism: u16,
+    /// How another version comes into force; `None`: when it is put.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<RolloutSpec>,
 }
 
 fn one() -> u16 {
@@ -112,6 +115,7 @@ impl PipelineSpec {
             .and_then(|at| at.integer(1, PARALLELISM_MAX.into(), problems))
             .and_then(|n| u16::try_from(n).ok())
             .unwrap_or(1);
+        let rollout = object.field("rollout").and_then(|at| RolloutSpec::decode(&at, problems));
         object.finish(problems);
         let (sources, steps, target) = (sources?, steps?, target?);
         if sources.iter().any(|source| source.topic == target.topic) {
@@ -121,7 +125,7 @@ impl PipelineSpec {
                 format!("{} is a source too: the pipeline would read what it writes, for ever", target.topic),
             );
         }
-        Some(Self { sources, steps, target, guarantee, on_error, fan_out, parallelism })
+        Some(Self { sources, steps, target, guarantee, on_error, fan_out, parallelism, rollout })
     }
 }
 
@@ -212,6 +216,7 @@ mod tests {
             "steps": [{"name": "one", "transform": "enrich"}, {"name": "two", "transform": "shape@3"},
                       {"name": "three", "transform": "shape", "version": 2}],
             "target": {"topic": "c", "key": "id"},
+            "rollout": {"require": {"backtest": {"maxChanged": "1%"}}},
         }))
         .unwrap();
         assert_eq!(spec.sources[0].from, StartFrom::Earliest);

@@ -2,7 +2,8 @@
 //!
 //! Invariants, for each request that reaches a handler: the connection is within the limits; Host
 //! and Origin say that a local program, not a foreign web page, sent it ([`guard`]); it has a
-//! [`RequestId`](types::RequestId) in its extensions, which the answer carries as `x-request-id`.
+//! [`RequestId`](types::RequestId) in its extensions, which the answer carries as `x-request-id`, and the listener's
+//! [`Shutdown`](crate::Shutdown), by which an answer that is long in coming ends.
 //! Each error leaves as a [`Problem`]: also a 404 or 405 of the router, what an extractor refuses, and a panic.
 
 mod body;

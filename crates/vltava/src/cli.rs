@@ -1,10 +1,12 @@
 //! The command line. Every subcommand says by example how it is used.
 
+mod backtest;
 mod dlq;
 mod jsonata;
 
 use std::path::PathBuf;
 
+pub(crate) use backtest::*;
 use clap::{Args, Parser, Subcommand};
 pub(crate) use dlq::*;
 pub(crate) use jsonata::*;
@@ -53,6 +55,12 @@ pub(crate) enum Command {
     /// Pipelines: pause, resume, restart, read again from elsewhere.
     #[command(visible_alias = "pipeline")]
     Pipelines(Pipelines),
+    /// Tries a transform's candidate on recorded input, beside the version that runs. Writes nothing.
+    #[command(
+        long_about = "Tries a transform's candidate on recorded input, beside the version that runs: which records stay the same, change, fail, don't fail any more, or are dropped, with samples. Nothing is written, and no offset is moved.\n\nOutputs are compared as JSON: the order of names and how a number is spelled don't count, digits do. The header x-transform, which names the version, doesn't count either. $now(), $millis() and $random() are the record's, so they differ by nothing but the expression.\n\nThe exit status is 0 where no more records changed or failed anew than may; 1 where more did, where the time was over before the end, or there was nothing to compare; 2 if the command line is wrong.",
+        after_help = "Examples:\n  vltava backtest github --transform examples/webhooks-fixed/normalize.yaml\n  vltava backtest demo/github --transform normalize.jsonata --last 50000 --where 'action = \"opened\"'\n  vltava backtest github --transform normalize.yaml --since 24h --max-changed 1% --max-failed 0 --json\n  vltava backtest github --version 7 --step normalize"
+    )]
+    Backtest(Backtest),
     /// Connectors: pause, resume, stop, restart, deliver again from elsewhere.
     #[command(visible_alias = "connector")]
     Connectors(Connectors),
@@ -162,6 +170,9 @@ pub(crate) struct Apply {
     /// Check everything, change nothing.
     #[arg(long)]
     pub(crate) dry_run: bool,
+    /// Put versions of pipelines without the backtest that they require; it is said, and logged.
+    #[arg(long)]
+    pub(crate) skip_backtest: bool,
     #[command(flatten)]
     pub(crate) url: Url,
     #[command(flatten)]

@@ -57,6 +57,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Tail(tail) => commands::tail::run(tail).await?,
         Command::Status(status) => commands::status::run(&status.url, status.json.json).await?,
         Command::Pipelines(pipelines) => commands::stages::pipelines(pipelines.command).await?,
+        Command::Backtest(backtest) => return commands::backtest::run(backtest).await,
         Command::Connectors(connectors) => commands::stages::connectors(connectors.command).await?,
         Command::Dlq(dlq) => commands::dlq::run(dlq.command).await?,
         Command::Jsonata(jsonata) => return commands::jsonata::run(jsonata.command),

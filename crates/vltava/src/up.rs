@@ -51,7 +51,7 @@ async fn serve(
     }
     if let Some(folder) = folder {
         let url = platform.url().context("--apply needs the HTTP listener, and http.listen is off")?;
-        apply::put(folder, &url, false, !as_json).await?;
+        apply::put(folder, &url, !as_json).await?;
     }
     process.requested().await;
     Ok(())

@@ -12,9 +12,6 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
 use deadletter::{Action, Letter, LetterId, Predicate, Repair, Selection};
 use http::{HeaderMap, StatusCode, header};
 use runtime::http::Problem;
@@ -24,6 +21,7 @@ use types::{Headers, TopicName, TopicPartition};
 
 use super::Api;
 use super::request::json_as;
+use crate::excerpt::shown;
 use crate::redrive::{Begun, Spec};
 use crate::rehearse::Rehearsed;
 
@@ -116,28 +114,6 @@ fn topic(name: &str) -> Result<TopicName, Problem> {
             .field("topic")
             .value(name)
     })
-}
-
-/// Bytes as JSON shows them: text where they are text, else base64; cut at `bytes_max`.
-fn shown(bytes: Option<&Bytes>, bytes_max: usize) -> Value {
-    let Some(bytes) = bytes else { return Value::Null };
-    let cut = bytes.len() > bytes_max;
-    let mut some = &bytes[..bytes.len().min(bytes_max)];
-    if cut
-        && let Err(error) = std::str::from_utf8(some)
-        && error.error_len().is_none()
-    {
-        // Not within a character.
-        some = &some[..error.valid_up_to()];
-    }
-    let mut value = match std::str::from_utf8(some) {
-        Ok(text) => json!({ "text": text }),
-        Err(_) => json!({ "base64": STANDARD.encode(some) }),
-    };
-    if cut {
-        value["cutFromBytes"] = json!(bytes.len());
-    }
-    value
 }
 
 fn letter_value(letter: &Letter, settled: bool, bytes_max: usize) -> Value {
@@ -249,19 +225,4 @@ pub(super) async fn redrive(
             (StatusCode::ACCEPTED, [(header::LOCATION, location)], Json(answer)).into_response()
         }
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bytes_are_shown_as_text_where_they_are() {
-        let of = |bytes: &'static [u8], max| shown(Some(&Bytes::from_static(bytes)), max);
-        assert_eq!(shown(None, 9), Value::Null);
-        assert_eq!(of(b"", 9), json!({"text": ""}));
-        assert_eq!(of("aü".as_bytes(), 9), json!({"text": "aü"}));
-        assert_eq!(of("aü".as_bytes(), 2), json!({"text": "a", "cutFromBytes": 3}));
-        assert_eq!(of(&[0xff, 0x00], 9), json!({"base64": "/wA="}));
-    }
 }

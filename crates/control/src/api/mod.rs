@@ -8,6 +8,7 @@
 //! `?cascade=plan` says which they are. The answer of a PUT says what it did in `x-vltava-change` (created, changed, unchanged), and what the caller
 //! should know in `x-vltava-warning`, once a warning.
 
+mod backtest;
 mod dlq;
 mod request;
 mod resources;

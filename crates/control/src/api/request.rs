@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::Precondition;
+use crate::{Precondition, Write};
 
 /// The largest manifest that is read, in bytes.
 const BODY_BYTES_MAX: usize = 2 << 20;
@@ -24,8 +24,16 @@ const LIST_MAX: usize = 500;
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub(super) struct Change {
     pub(super) dry_run: bool,
+    /// Of PUT and PATCH of pipelines.
+    pub(super) skip_backtest: bool,
     /// Of DELETE.
     pub(super) cascade: Option<Cascade>,
+}
+
+impl Change {
+    pub(super) fn write(&self) -> Write {
+        Write { dry_run: self.dry_run, skip_backtest: self.skip_backtest }
+    }
 }
 
 /// What becomes of those that name what is to be deleted.

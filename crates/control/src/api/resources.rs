@@ -71,7 +71,7 @@ async fn write(api: &Api, key: &Key, change: &Change, headers: &HeaderMap, body:
         let why = "a Redrive is a run: POST .../dlq/{topic}/redrive begins one";
         return Err(crate::Error::NotAllowed(why.into()).into());
     }
-    Ok(done(&api.control.put(key, &manifest, precondition, change.dry_run).await?))
+    Ok(done(&api.control.put(key, &manifest, precondition, change.write()).await?))
 }
 
 async fn remove(api: &Api, key: &Key, change: &Change, headers: &HeaderMap) -> Answer {
@@ -95,7 +95,7 @@ async fn merge(api: &Api, key: &Key, change: &Change, headers: &HeaderMap, body:
     if key.kind == Kind::Redrive {
         return Err(crate::Error::NotAllowed("a Redrive is a run: it can't be changed".into()).into());
     }
-    Ok(done(&api.control.patch(key, &patch, precondition, change.dry_run).await?))
+    Ok(done(&api.control.patch(key, &patch, precondition, change.write()).await?))
 }
 
 pub(super) async fn patch_workspace(

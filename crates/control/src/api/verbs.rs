@@ -3,21 +3,22 @@
 //! Pipelines and connectors: `pause`, `resume`, `restart`, and for connectors `stop`; the answer is the resource.
 //! `resetOffsets` moves where they read on (`{to | shift, topics}`, `?dryRun=true`), while they are paused. Transforms:
 //! `evaluate` tries an expression or a version on a sample; the transform needn't exist where the expression is given.
-//! Redrives: `pause`, `resume`, `cancel`.
+//! Redrives: `pause`, `resume`, `cancel`. Pipelines: `backtest`, see [`backtest`].
 
-use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use http::{HeaderMap, StatusCode};
 use resources::Kind;
+use runtime::Shutdown;
 use runtime::http::Problem;
 use serde_json::json;
 use store::Key;
 
-use super::Api;
-use super::request::{Change, json_as, kind, name_and_verb, precondition};
+use super::request::{self, Change, json_as, kind, name_and_verb, precondition};
 use super::resources::one;
+use super::{Api, backtest};
 use crate::redrive::AskedOfRun;
 use crate::{Action, Evaluate, Reset};
 
@@ -25,6 +26,7 @@ pub(super) async fn ask(
     State(api): State<Api>,
     Path((workspace, segment, name)): Path<(String, String, String)>,
     Query(change): Query<Change>,
+    stop: Option<Extension<Shutdown>>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
@@ -35,6 +37,11 @@ pub(super) async fn ask(
         Some("evaluate") if kind == Kind::Transform => {
             let asked: Evaluate = json_as(&headers, body, &api.memory).await?;
             Ok(Json(api.control.evaluate(&key, asked).await?).into_response())
+        }
+        Some("backtest") if kind == Kind::Pipeline => {
+            let asked = request::json(&headers, body, &api.memory).await?;
+            let begun = api.control.backtest(&key.workspace, &key.name, &asked).await?;
+            Ok(backtest::answer(begun, stop.map(|Extension(stop)| stop)))
         }
         Some("resetOffsets") => {
             let asked: Reset = json_as(&headers, body, &api.memory).await?;
@@ -66,7 +73,7 @@ pub(super) async fn ask(
 
 fn verbs(kind: Kind) -> &'static str {
     match kind {
-        Kind::Pipeline => "pause, resume, restart and resetOffsets",
+        Kind::Pipeline => "pause, resume, restart, resetOffsets and backtest",
         Kind::Connector => "pause, resume, stop, restart and resetOffsets",
         Kind::Transform => "evaluate",
         Kind::Redrive => "pause, resume and cancel",

@@ -24,6 +24,7 @@ use runtime::{Check, Shutdown};
 use tokio::sync::{Notify, watch};
 use types::{Naming, TopicName, Uid};
 
+pub(crate) use self::plans::pipeline_plan;
 use self::plans::{Needs, Plan, Planner};
 use self::topics::{SourceFacts, Want, drift, steps};
 pub(crate) use self::world::World;

@@ -126,6 +126,26 @@ impl Stage<'_> {
         needs
     }
 
+    /// Its system topics by their names, whether they are there or not.
+    fn stage_topics(&self, world: &World, env: &str) -> Result<StageTopics, String> {
+        let naming = Naming { env, workspace: self.workspace };
+        let retry =
+            naming.retry(self.kind(), self.name).map_err(|error| format!("{error}: {}", error.source))?;
+        let mut dlq = BTreeMap::new();
+        for source in self.sources() {
+            let letters = world.dlq(&naming, source)?;
+            if letters == *source {
+                return Err(format!("topic {source} is its own dead-letter topic"));
+            }
+            dlq.insert(source.clone(), letters);
+        }
+        // What comes back and fails again, and whose first origin is no source any more, needs a place too.
+        if let Some(first) = self.sources().first().and_then(|source| dlq.get(*source)).cloned() {
+            dlq.insert(retry.clone(), first);
+        }
+        Ok(StageTopics { dlq, retry })
+    }
+
     fn system_topics(
         &self,
         world: &World,
@@ -134,10 +154,7 @@ impl Stage<'_> {
         engine: &BTreeMap<TopicName, EngineTopic>,
         topics: &mut BTreeMap<TopicName, Option<Want>>,
     ) -> Result<StageTopics, String> {
-        let naming = Naming { env, workspace: self.workspace };
-        let retry =
-            naming.retry(self.kind(), self.name).map_err(|error| format!("{error}: {}", error.source))?;
-        let mut dlq = BTreeMap::new();
+        let StageTopics { dlq, retry } = self.stage_topics(world, env)?;
         let mut want_retry = Want::default();
         let mut want_target = Want::default();
         let mut add = |topic: &TopicName, want: Option<Want>| {
@@ -155,18 +172,11 @@ impl Stage<'_> {
                     "source topic {source} doesn't exist: create it, or apply a Topic of that name"
                 ));
             };
-            let letters = world.dlq(&naming, source)?;
-            if letters == *source {
-                return Err(format!("topic {source} is its own dead-letter topic"));
+            if let Some(letters) = dlq.get(source) {
+                add(letters, Some(facts.copies()));
             }
-            add(&letters, Some(facts.copies()));
             want_retry.merge(facts.copies());
             want_target.merge(facts.results());
-            dlq.insert(source.clone(), letters);
-        }
-        // What comes back and fails again, and whose first origin is no source any more, needs a place too.
-        if let Some(first) = self.sources().first().and_then(|source| dlq.get(*source)).cloned() {
-            dlq.insert(retry.clone(), first);
         }
         add(&retry, Some(want_retry));
         if let Some(target) = self.target() {
@@ -202,6 +212,36 @@ impl Plan {
     }
 }
 
+/// The plan of a pipeline by what is stored, for who reads what it reads and writes nothing: its topics needn't be there.
+/// `None`: there is no such pipeline. `Err` inside: why there can't be a plan.
+pub(crate) async fn pipeline_plan(
+    control: &Control,
+    world: &World,
+    workspace: &str,
+    name: &str,
+) -> Result<Option<Result<PipelinePlan, String>>, Error> {
+    let all = stages(world);
+    let is_it = |stage: &&Stage<'_>| {
+        stage.workspace == workspace && stage.name == name && matches!(stage.what, What::Pipeline(_))
+    };
+    let Some(stage) = all.iter().find(is_it) else { return Ok(None) };
+    let env = &control.config.env;
+    let topics = match stage.stage_topics(world, env) {
+        Ok(topics) => topics,
+        Err(reason) => return Ok(Some(Err(reason))),
+    };
+    let foreign = stage.sources().into_iter().chain(stage.target()).chain(topics.dlq.values());
+    if let Some(topic) = foreign.into_iter().find(|topic| !world.may_use(env, workspace, topic)) {
+        return Ok(Some(Err(format!("topic {topic} doesn't belong to workspace {workspace}"))));
+    }
+    let needs = Needs { topics: BTreeMap::new(), stage_topics: Some(topics), wrong: None };
+    Ok(match Planner::default().plan(control, world, stage, needs).await? {
+        Ok(Plan::Pipeline(plan)) => Some(Ok(plan)),
+        Ok(Plan::Connector(_)) => None,
+        Err(reason) => Some(Err(reason)),
+    })
+}
+
 /// Makes plans; remembers versions, which never change, and since when stages are held.
 #[derive(Debug, Default)]
 pub(super) struct Planner {
@@ -228,8 +268,16 @@ impl Planner {
                     Ok(steps) => steps,
                     Err(reason) => return Ok(Err(reason)),
                 };
-                let PipelineSpec { sources, steps: _, target, guarantee: _, on_error, fan_out, parallelism } =
-                    &of.spec;
+                let PipelineSpec {
+                    sources,
+                    steps: _,
+                    target,
+                    guarantee: _,
+                    on_error,
+                    fan_out,
+                    parallelism,
+                    rollout: _,
+                } = &of.spec;
                 Ok(Ok(Plan::Pipeline(PipelinePlan {
                     installation,
                     uid: stage.uid,

@@ -84,6 +84,16 @@ impl World {
         Ok(world)
     }
 
+    /// With another spec of a pipeline.
+    pub(crate) fn with_pipeline(mut self, workspace: &str, name: &str, spec: &PipelineSpec) -> Self {
+        for of in &mut self.pipelines {
+            if of.workspace() == workspace && of.name() == name {
+                of.spec.clone_from(spec);
+            }
+        }
+        self
+    }
+
     /// As [`crate::admit::owner`], of what was read.
     fn owner(&self, env: &str, topic: &TopicName) -> Option<String> {
         if let Some(of) = self.topics.get(topic) {

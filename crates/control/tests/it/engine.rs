@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use control::{Config, KafkaEngine, NoStages, Reconciler};
+use control::{Config, KafkaEngine, NoStages, Reconciler, Stages};
 use deadletter::{Failure, Reason, Stage, dead_letter};
 use http::Request;
 use jiff::Timestamp;
@@ -17,17 +17,22 @@ use types::{Headers, TopicName, TopicPartition};
 
 use crate::plane::{Answer, Plane, path, pipeline, topic, transform};
 
-struct OnEngine {
-    plane: Plane,
-    admin: Admin,
-    client: ClientConfig,
+pub(crate) struct OnEngine {
+    pub(crate) plane: Plane,
+    pub(crate) admin: Admin,
+    pub(crate) client: ClientConfig,
     /// Of this test alone: tests may share an engine.
-    stream: String,
+    pub(crate) stream: String,
     _broker: Option<(broker::testing::Guard, tempfile::TempDir)>,
 }
 
 impl OnEngine {
     async fn new() -> Self {
+        Self::with(|_| Arc::new(NoStages)).await
+    }
+
+    /// With runtimes of stages that reach the engine at an address.
+    pub(crate) async fn with(stages: impl FnOnce(&str) -> Arc<dyn Stages>) -> Self {
         let (bootstrap, broker) = match std::env::var("VLTAVA_TEST_KAFKA") {
             Ok(bootstrap) => (bootstrap, None),
             Err(_) => {
@@ -37,23 +42,23 @@ impl OnEngine {
             }
         };
         let config = Config { reconcile_interval: Duration::from_millis(100), ..Config::default() };
-        let plane = Plane::on(&bootstrap, config, Arc::new(NoStages)).await;
+        let plane = Plane::on(&bootstrap, config, stages(&bootstrap)).await;
         let client = ClientConfig::new(&bootstrap, "test");
         let admin = Admin::new(&client).unwrap();
         let stream = format!("s{}", uuid::Uuid::new_v4().simple());
         Self { plane, admin, client, stream, _broker: broker }
     }
 
-    fn topic(&self, variant: &str) -> TopicName {
+    pub(crate) fn topic(&self, variant: &str) -> TopicName {
         TopicName::new(&format!("dev.demo.{}.{variant}", self.stream)).unwrap()
     }
 
-    fn retry(&self) -> TopicName {
+    pub(crate) fn retry(&self) -> TopicName {
         TopicName::new(&format!("dev.demo.pipeline-{}.retry", self.stream)).unwrap()
     }
 
     /// A process that reconciles, until its scope is stopped.
-    fn reconcile(&self) -> Shutdown {
+    pub(crate) fn reconcile(&self) -> Shutdown {
         let shutdown = Shutdown::new(Duration::from_secs(10));
         let health = Health::new("test", "0", shutdown.clone());
         let engine = Arc::new(KafkaEngine::new(self.admin.clone()));
@@ -63,9 +68,13 @@ impl OnEngine {
         shutdown
     }
 
-    /// A pipeline of this test's stream, whose topics are there.
+    /// A pipeline of this test's stream, whose topics are there: two partitions each.
     async fn flow(&self) {
-        self.plane.put("", &transform("shape", "a")).await;
+        self.flow_of("a").await;
+    }
+
+    pub(crate) async fn flow_of(&self, expression: &str) {
+        self.plane.put("", &transform("shape", expression)).await;
         let (raw, enriched) = (self.topic("raw"), self.topic("enriched"));
         let source = topic(raw.as_str(), json!({"partitions": 2, "config": {"retention.ms": "1h"}}));
         self.plane.put("", &source).await.is(201);

@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use jiff::Timestamp;
-use kafka::ConsumedRecord;
+use kafka::{ConsumedRecord, Scan};
 use serde::{Deserialize, Serialize};
 use types::{Offset, Partition, TopicName};
 
 use super::Resolve;
-use crate::scan::Scan;
 use crate::{Dlq, Error, Letter, Repair, Result, Selection};
 
 /// Letters that a plan shows.

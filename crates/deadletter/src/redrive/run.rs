@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use futures::stream::{self, StreamExt as _};
 use jiff::Timestamp;
-use kafka::{ClientConfig, Kind, TransactionalProducer, TxnConfig};
+use kafka::{ClientConfig, Kind, Scan, Stretch, TransactionalProducer, TxnConfig};
 use runtime::kill_points::{self, Point};
 use serde::Serialize;
 use tokio::time::Instant;
@@ -20,7 +20,6 @@ use types::{InstallationId, Offset, Partition, TopicName, TopicPartition};
 
 use super::plan::{PartitionPlan, Plan, Route};
 use super::{Action, Resolve};
-use crate::scan::{Scan, Stretch};
 use crate::settled::Settled;
 use crate::{Dlq, Error, Letter, Outcome, Result, SETTLED_TOPIC, Settlement, metrics, redriven};
 

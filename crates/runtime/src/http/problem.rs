@@ -124,8 +124,8 @@ impl Problem {
         &self.0.code
     }
 
-    /// The document's bytes.
-    pub(super) fn document(&self) -> Vec<u8> {
+    /// The document's bytes: JSON.
+    pub fn document(&self) -> Vec<u8> {
         let inner = &*self.0;
         let document = Document {
             // Dereferencing isn't needed to understand a problem; a URN promises no page.

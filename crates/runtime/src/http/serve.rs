@@ -137,9 +137,11 @@ struct Shared {
 async fn connection(shared: Arc<Shared>, stream: TcpStream, shutdown: Shutdown) {
     // Answers are small: waiting to fill a segment would only add latency. A failure costs no more than that.
     let _ = stream.set_nodelay(true);
+    let stop = shutdown.clone();
     let service = service_fn(|request| {
         let shared = shared.clone();
-        async move { Ok::<_, Infallible>(answer(&shared, request).await) }
+        let stop = stop.clone();
+        async move { Ok::<_, Infallible>(answer(&shared, request, stop).await) }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -162,7 +164,7 @@ async fn connection(shared: Arc<Shared>, stream: TcpStream, shutdown: Shutdown) 
 }
 
 /// The conventions, around the router.
-async fn answer(shared: &Shared, request: Request<Incoming>) -> Response {
+async fn answer(shared: &Shared, request: Request<Incoming>, stop: Shutdown) -> Response {
     let id = request
         .headers()
         .get(X_REQUEST_ID)
@@ -178,6 +180,8 @@ async fn answer(shared: &Shared, request: Request<Incoming>) -> Response {
             let mut request =
                 request.map(|body| Body::new(TimedBody::new(body, shared.limits.body_read_timeout)));
             request.extensions_mut().insert(id.clone());
+            // An answer that goes on and on ends by it.
+            request.extensions_mut().insert(stop);
             match AssertUnwindSafe(shared.router.clone().oneshot(request)).catch_unwind().await {
                 Ok(Ok(response)) => response,
                 Ok(Err(never)) => match never {},

@@ -30,9 +30,20 @@ pub(crate) struct Applied {
     warnings: Vec<String>,
 }
 
+/// How manifests are put.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct How {
+    /// Everything is checked, and nothing changed.
+    dry_run: bool,
+    /// Without the backtests that pipelines require.
+    skip_backtest: bool,
+}
+
 pub(crate) async fn run(apply: Apply) -> Result<()> {
     let files = read(&apply.path)?;
-    let applied = put_files(&files, &apply.url.url, apply.dry_run).await?;
+    let applied =
+        put_files(&files, &apply.url.url, How { dry_run: apply.dry_run, skip_backtest: apply.skip_backtest })
+            .await?;
     if apply.json.json {
         return applied.iter().try_for_each(output::json);
     }
@@ -41,8 +52,8 @@ pub(crate) async fn run(apply: Apply) -> Result<()> {
 }
 
 /// Puts a folder; prints what became of it where somebody reads.
-pub(crate) async fn put(path: &Path, url: &str, dry_run: bool, show: bool) -> Result<()> {
-    let applied = put_files(&read(path)?, url, dry_run).await?;
+pub(crate) async fn put(path: &Path, url: &str, show: bool) -> Result<()> {
+    let applied = put_files(&read(path)?, url, How::default()).await?;
     if show {
         print(&applied);
     }
@@ -96,7 +107,7 @@ fn walk(folder: &Path, depth: usize, paths: &mut Vec<std::path::PathBuf>) -> Res
 }
 
 /// Puts manifests; ends at the first that is refused, and says which were put before.
-pub(crate) async fn put_files(files: &[(String, String)], url: &str, dry_run: bool) -> Result<Vec<Applied>> {
+pub(crate) async fn put_files(files: &[(String, String)], url: &str, how: How) -> Result<Vec<Applied>> {
     let manifests = match folder(files.iter().map(|(path, text)| (path.as_str(), text.as_str()))) {
         Ok(manifests) => manifests,
         Err(problems) => {
@@ -107,7 +118,7 @@ pub(crate) async fn put_files(files: &[(String, String)], url: &str, dry_run: bo
     let client = http()?;
     let mut applied = Vec::new();
     for placed in &manifests {
-        let outcome = put_one(&client, url.trim_end_matches('/'), placed, dry_run).await;
+        let outcome = put_one(&client, url.trim_end_matches('/'), placed, how).await;
         applied.push(
             outcome
                 .with_context(|| format!("{} of {} were applied before", applied.len(), manifests.len()))?,
@@ -116,7 +127,7 @@ pub(crate) async fn put_files(files: &[(String, String)], url: &str, dry_run: bo
     Ok(applied)
 }
 
-async fn put_one(client: &reqwest::Client, url: &str, placed: &Placed, dry_run: bool) -> Result<Applied> {
+async fn put_one(client: &reqwest::Client, url: &str, placed: &Placed, how: How) -> Result<Applied> {
     let manifest = &placed.manifest;
     let kind = manifest.kind();
     let name = &manifest.name;
@@ -125,7 +136,9 @@ async fn put_one(client: &reqwest::Client, url: &str, placed: &Placed, dry_run: 
         Kind::Workspace => format!("{url}/api/v1/workspaces/{name}"),
         _ => format!("{url}/api/v1/workspaces/{workspace}/{}/{name}", kind.plural()),
     };
-    let request = client.put(format!("{address}?dryRun={dry_run}")).json(placed.value());
+    let How { dry_run, skip_backtest } = how;
+    let query = format!("dryRun={dry_run}&skipBacktest={skip_backtest}");
+    let request = client.put(format!("{address}?{query}")).json(placed.value());
     let response = request.send().await.map_err(|error| {
         anyhow::Error::new(error.without_url())
             .context(format!("{url} can't be reached; is `vltava up` running there?"))

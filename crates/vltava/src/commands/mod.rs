@@ -2,6 +2,7 @@
 //! needs the process takes `--url`; none of them opens the store.
 
 pub(crate) mod apply;
+pub(crate) mod backtest;
 pub(crate) mod check;
 pub(crate) mod dlq;
 pub(crate) mod jsonata;

@@ -36,6 +36,11 @@ pub(crate) async fn connectors(command: ConnectorsCommand) -> Result<()> {
     }
 }
 
+/// A pipeline's workspace and name.
+pub(super) async fn find_pipeline(stage: &StageName) -> Result<(String, String)> {
+    find(PIPELINE, stage).await
+}
+
 /// `WORKSPACE/NAME`, the workspace found where it isn't said.
 async fn find(kind: Kind, stage: &StageName) -> Result<(String, String)> {
     if let Some((workspace, name)) = stage.name.split_once('/') {

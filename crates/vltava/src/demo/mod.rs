@@ -198,7 +198,9 @@ async fn play(
         );
         flow.iter().map(|(name, text)| ((*name).to_owned(), text.replace(RECEIVER, &here))).collect()
     };
-    apply::put_files(&manifests(&FLOW), &url, false).await.context("the flow can't be applied")?;
+    apply::put_files(&manifests(&FLOW), &url, apply::How::default())
+        .await
+        .context("the flow can't be applied")?;
     let stages = await_stages(&url, |stages| stages.len() >= 2 && stages.iter().all(is_running)).await?;
     show.say(format_args!("applied examples/webhooks: {} stages run; {receiver} receives", stages.len()));
 
@@ -234,7 +236,7 @@ async fn play(
         stages.iter().filter(|s| s.kind == "Pipeline").map(|s| s.generation_running).sum::<u64>()
     };
     let old = generation(&stages);
-    apply::put_files(&manifests(&FLOW_FIXED), &url, false)
+    apply::put_files(&manifests(&FLOW_FIXED), &url, apply::How::default())
         .await
         .context("the mended flow can't be applied")?;
     await_stages(&url, |stages| stages.iter().all(is_running) && generation(stages) > old).await?;

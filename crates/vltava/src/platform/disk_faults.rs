@@ -87,7 +87,7 @@ impl Stand {
             _dir: dir,
         };
         stand.start().await;
-        apply::put(&manifests, &stand.url(), false, false).await.unwrap();
+        apply::put(&manifests, &stand.url(), false).await.unwrap();
         stand.flows().await;
         stand
     }

@@ -92,6 +92,10 @@ impl Stages for Runtimes {
         all.extend(self.connectors.status());
         all
     }
+
+    fn backtests(&self) -> Option<pipeline::backtest::Backtests> {
+        Some(self.pipelines.backtests())
+    }
 }
 
 impl Platform {

@@ -9,14 +9,14 @@ const CONTEXT_LINES: usize = 3;
 
 /// Whose line it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Side {
+pub(crate) enum Side {
     Both,
     Expected,
     Found,
 }
 
 impl Side {
-    pub(super) fn sign(self) -> char {
+    pub(crate) fn sign(self) -> char {
         match self {
             Self::Both => ' ',
             Self::Expected => '-',
@@ -26,7 +26,7 @@ impl Side {
 }
 
 /// The lines of both, with their sides; `...` stands for lines that are left out.
-pub(super) fn lines(expected: &Value, found: &Value) -> Vec<(Side, String)> {
+pub(crate) fn lines(expected: &Value, found: &Value) -> Vec<(Side, String)> {
     let mut lines = Vec::new();
     compare(&mut lines, 0, "", expected, found, "");
     let differs: Vec<usize> =

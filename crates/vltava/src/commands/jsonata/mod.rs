@@ -2,13 +2,13 @@
 //! evaluated here, under a budget.
 
 mod check;
-mod difference;
+pub(crate) mod difference;
 mod eval;
 mod given;
 mod indent;
 mod records;
 mod repl;
-mod source;
+pub(crate) mod source;
 mod test;
 
 use std::process::ExitCode;

@@ -22,12 +22,12 @@ impl Source {
     }
 }
 
-pub(super) fn is_stdin(path: &Path) -> bool {
+pub(crate) fn is_stdin(path: &Path) -> bool {
     path.as_os_str() == "-"
 }
 
 /// A file's text, or that of standard input.
-pub(super) fn read(path: &Path, bytes_max: usize) -> Result<String> {
+pub(crate) fn read(path: &Path, bytes_max: usize) -> Result<String> {
     let shown = path.display();
     let mut text = String::new();
     let input: Box<dyn io::Read> = match is_stdin(path) {
