@@ -81,10 +81,10 @@ impl Control {
         precondition.check(Some(document.revision))?;
         let mut stage = resource(&document)?;
         let mut wanted: StageFacts = facts(&stage)?;
-        let before = wanted;
+        let before = wanted.clone();
         action.apply(&mut wanted);
         if wanted != before {
-            stage.status = serde_json::to_value(wanted).expect("a struct of a word and a number");
+            stage.status = serde_json::to_value(wanted).expect("words, numbers and maps of text");
             stage.metadata.generation += 1;
             stage.metadata.updated_at = jiff::Timestamp::now();
             let expected = Expected::Revision(document.revision);

@@ -23,7 +23,7 @@ use crate::admit::{Admission, Admitted, check};
 use crate::backtest::Gate;
 use crate::resource::{TransformFacts, VersionBody, body, facts, resource, spec, version};
 use crate::seen::Seen;
-use crate::{Config, Error, Stages};
+use crate::{Config, Error, Rollout, Stages, rollback};
 
 /// Attempts at a write that another process got in the way of.
 const ATTEMPTS_MAX: usize = 3;
@@ -85,12 +85,14 @@ impl Change {
 }
 
 /// How a resource is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Write {
     /// Everything is checked, and nothing written.
     pub dry_run: bool,
     /// A pipeline's version comes into force without the backtest that it requires, and the answer says so.
     pub skip_backtest: bool,
+    /// Where a pipeline's versions go.
+    pub rollout: Rollout,
 }
 
 /// The outcome of a PUT.
@@ -268,7 +270,7 @@ impl Control {
         let _one_at_a_time = self.writes.lock().await;
         let mut attempt = 1;
         loop {
-            match self.put_once(key, &manifest, &tested, &gate, precondition, how.dry_run).await {
+            match self.put_once(key, &manifest, &tested, &gate, precondition, &how).await {
                 Err(Error::Store(store::Error::Conflict { .. })) if attempt < ATTEMPTS_MAX => attempt += 1,
                 outcome => return outcome,
             }
@@ -298,7 +300,7 @@ impl Control {
             merge(&mut manifest, patch, 0)?;
             // By the revision that it was merged into: whoever wrote meanwhile isn't undone.
             let merged_into = Precondition::Revision(document.revision);
-            match self.put(key, &manifest, merged_into, how).await {
+            match self.put(key, &manifest, merged_into, how.clone()).await {
                 Err(Error::Precondition { .. })
                     if attempt < ATTEMPTS_MAX && !matches!(precondition, Precondition::Revision(_)) =>
                 {
@@ -316,7 +318,7 @@ impl Control {
         tested: &Problems,
         gate: &Gate,
         precondition: Precondition,
-        dry_run: bool,
+        how: &Write,
     ) -> Result<Put, Error> {
         let document = self.store.get(key).await?;
         precondition.check(document.as_ref().map(|document| document.revision))?;
@@ -344,6 +346,7 @@ impl Control {
                 .push(format!("workspace {} didn't exist, and was made with its defaults", key.workspace));
         }
         let spec = spec.to_value();
+        let before = existing.clone();
         let (mut resource, change, expected) = match existing {
             None => (new(key, spec, facts, manifest.labels.clone()), Change::Created, Expected::Absent),
             Some(existing) => {
@@ -364,7 +367,8 @@ impl Control {
                 (changed, Change::Changed, expected)
             }
         };
-        if !dry_run {
+        warnings.extend(rollback::note(&mut resource, before.as_ref(), &how.rollout)?);
+        if !how.dry_run {
             if new_workspace {
                 self.make_workspace(&key.workspace).await?;
             }

@@ -3,12 +3,15 @@
 //! `status` in the store holds facts that can't be found again by looking (a transform's newest version, what
 //! a connector is wanted to do). What can be seen is never stored: it is added when a resource is read.
 
+use std::collections::BTreeMap;
+
 use resources::{ConnectorState, Resource, Spec};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use store::Document;
 
 use crate::Error;
+use crate::rollback::{RolledBack, Versions};
 
 /// What is stored in a transform's status.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,13 +25,19 @@ pub(crate) struct TransformFacts {
 
 /// What is stored in a pipeline's or a connector's status: what people asked of it besides its spec. It
 /// outlives changes of the spec and restarts of the process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct StageFacts {
     /// Pipelines know no `STOPPED`.
     pub(crate) wanted_state: ConnectorState,
     /// How often a restart was asked for.
     pub(crate) restarts: u64,
+    /// Of a pipeline: which versions it was put with, the present ones last.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) versions: Vec<Versions>,
+    /// Of a pipeline: what it was rolled back from, by `TRANSFORM@VERSION`. It isn't put again by mistake.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) rolled_back: BTreeMap<String, RolledBack>,
 }
 
 /// What is stored of a version.

@@ -52,7 +52,7 @@ pub(crate) enum Command {
     Tail(Tail),
     /// What runs, in which state and why, and how far it lags.
     Status(Status),
-    /// Pipelines: pause, resume, restart, read again from elsewhere.
+    /// Pipelines: pause, resume, restart, go back to earlier versions, read again from elsewhere.
     #[command(visible_alias = "pipeline")]
     Pipelines(Pipelines),
     /// Tries a transform's candidate on recorded input, beside the version that runs. Writes nothing.
@@ -173,6 +173,9 @@ pub(crate) struct Apply {
     /// Put versions of pipelines without the backtest that they require; it is said, and logged.
     #[arg(long)]
     pub(crate) skip_backtest: bool,
+    /// Give pipelines versions again that they were rolled back from.
+    #[arg(long)]
+    pub(crate) retry_rollout: bool,
     #[command(flatten)]
     pub(crate) url: Url,
     #[command(flatten)]
@@ -343,6 +346,14 @@ pub(crate) enum PipelinesCommand {
     /// Begins anew, also where it had stopped for a reason.
     #[command(after_help = "Example:\n  vltava pipelines restart github")]
     Restart(StageName),
+    /// Shows which versions of its transforms it was put with, from when to when.
+    #[command(after_help = "Example:\n  vltava pipelines versions github")]
+    Versions(StageName),
+    /// Gives its steps the versions that they had before; all else stays. It comes into force at the next batch.
+    #[command(
+        after_help = "Examples:\n  vltava pipelines rollback github --reason 'amounts are wrong'\n  vltava pipelines versions github; vltava pipelines rollback github --to 3"
+    )]
+    Rollback(RollBack),
     /// Moves where it reads on, while it is paused. Going back makes its results again.
     #[command(
         after_help = "Examples:\n  vltava pipelines reset-offsets github --to earliest --dry-run\n  vltava pipelines reset-offsets github --shift -100\n  vltava pipelines reset-offsets github --to 2026-03-01T00:00:00Z --topic dev.demo.github.raw"
@@ -353,6 +364,19 @@ pub(crate) enum PipelinesCommand {
         #[command(flatten)]
         reset: Place,
     },
+}
+
+/// Which versions a pipeline goes back to.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RollBack {
+    #[command(flatten)]
+    pub(crate) stage: StageName,
+    /// Those that were in force at this generation of the pipeline [default: the ones before the present ones].
+    #[arg(long, value_name = "GENERATION")]
+    pub(crate) to: Option<u64>,
+    /// Why; kept with the pipeline, and shown to whoever puts the version again.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::{Precondition, Write};
+use crate::{Precondition, Rollout, Write};
 
 /// The largest manifest that is read, in bytes.
 const BODY_BYTES_MAX: usize = 2 << 20;
@@ -26,13 +26,17 @@ pub(super) struct Change {
     pub(super) dry_run: bool,
     /// Of PUT and PATCH of pipelines.
     pub(super) skip_backtest: bool,
+    /// Of PUT and PATCH of pipelines.
+    pub(super) retry_rollout: bool,
     /// Of DELETE.
     pub(super) cascade: Option<Cascade>,
 }
 
 impl Change {
     pub(super) fn write(&self) -> Write {
-        Write { dry_run: self.dry_run, skip_backtest: self.skip_backtest }
+        let Self { dry_run, skip_backtest, retry_rollout, cascade: _ } = *self;
+        let rollout = if retry_rollout { Rollout::Retry } else { Rollout::Forward };
+        Write { dry_run, skip_backtest, rollout }
     }
 }
 

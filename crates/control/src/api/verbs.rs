@@ -3,13 +3,14 @@
 //! Pipelines and connectors: `pause`, `resume`, `restart`, and for connectors `stop`; the answer is the resource.
 //! `resetOffsets` moves where they read on (`{to | shift, topics}`, `?dryRun=true`), while they are paused. Transforms:
 //! `evaluate` tries an expression or a version on a sample; the transform needn't exist where the expression is given.
-//! Redrives: `pause`, `resume`, `cancel`. Pipelines: `backtest`, see [`backtest`].
+//! Redrives: `pause`, `resume`, `cancel`. Pipelines: `backtest`, see [`backtest`]; `rollBack` (`{generation, reason}`, or nothing) gives the
+//! steps the versions of an earlier generation.
 
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, StatusCode, header};
 use resources::Kind;
 use runtime::Shutdown;
 use runtime::http::Problem;
@@ -20,7 +21,7 @@ use super::request::{self, Change, json_as, kind, name_and_verb, precondition};
 use super::resources::one;
 use super::{Api, backtest};
 use crate::redrive::AskedOfRun;
-use crate::{Action, Evaluate, Reset};
+use crate::{Action, Evaluate, Reset, RollBack};
 
 pub(super) async fn ask(
     State(api): State<Api>,
@@ -42,6 +43,14 @@ pub(super) async fn ask(
             let asked = request::json(&headers, body, &api.memory).await?;
             let begun = api.control.backtest(&key.workspace, &key.name, &asked).await?;
             Ok(backtest::answer(begun, stop.map(|Extension(stop)| stop)))
+        }
+        Some("rollBack") if kind == Kind::Pipeline => {
+            let asked = match headers.contains_key(header::CONTENT_TYPE) {
+                true => json_as(&headers, body, &api.memory).await?,
+                false => RollBack::default(),
+            };
+            let put = api.control.roll_back(&key, asked, precondition(&headers)?).await?;
+            Ok(one(&put.resource))
         }
         Some("resetOffsets") => {
             let asked: Reset = json_as(&headers, body, &api.memory).await?;
@@ -73,7 +82,7 @@ pub(super) async fn ask(
 
 fn verbs(kind: Kind) -> &'static str {
     match kind {
-        Kind::Pipeline => "pause, resume, restart, resetOffsets and backtest",
+        Kind::Pipeline => "pause, resume, restart, resetOffsets, rollBack and backtest",
         Kind::Connector => "pause, resume, stop, restart and resetOffsets",
         Kind::Transform => "evaluate",
         Kind::Redrive => "pause, resume and cancel",

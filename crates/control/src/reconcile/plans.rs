@@ -263,7 +263,7 @@ impl Planner {
         let (workspace, name) = (stage.workspace.to_owned(), stage.name.to_owned());
         match stage.what {
             What::Pipeline(of) => {
-                let StageFacts { wanted_state, restarts } = facts(&of.resource)?;
+                let StageFacts { wanted_state, restarts, .. } = facts(&of.resource)?;
                 let steps = match self.steps(control, world, of).await? {
                     Ok(steps) => steps,
                     Err(reason) => return Ok(Err(reason)),
@@ -305,7 +305,7 @@ impl Planner {
                     }
                 }
                 // A new generation is a restart of all tasks.
-                let StageFacts { wanted_state, restarts: _ } = facts(&of.resource)?;
+                let StageFacts { wanted_state, .. } = facts(&of.resource)?;
                 let ConnectorSpec { plugin, topics: sources, tasks_max, config } = &of.spec;
                 Ok(Ok(Plan::Connector(ConnectorPlan {
                     installation,

@@ -7,4 +7,5 @@ mod backtest;
 mod engine;
 mod plane;
 mod reconcile;
+mod rollback;
 mod verbs;

@@ -37,14 +37,15 @@ pub(crate) struct How {
     dry_run: bool,
     /// Without the backtests that pipelines require.
     skip_backtest: bool,
+    /// Also versions that pipelines were rolled back from.
+    retry_rollout: bool,
 }
 
 pub(crate) async fn run(apply: Apply) -> Result<()> {
-    let files = read(&apply.path)?;
-    let applied =
-        put_files(&files, &apply.url.url, How { dry_run: apply.dry_run, skip_backtest: apply.skip_backtest })
-            .await?;
-    if apply.json.json {
+    let Apply { path, dry_run, skip_backtest, retry_rollout, url, json } = apply;
+    let how = How { dry_run, skip_backtest, retry_rollout };
+    let applied = put_files(&read(&path)?, &url.url, how).await?;
+    if json.json {
         return applied.iter().try_for_each(output::json);
     }
     print(&applied);
@@ -136,8 +137,8 @@ async fn put_one(client: &reqwest::Client, url: &str, placed: &Placed, how: How)
         Kind::Workspace => format!("{url}/api/v1/workspaces/{name}"),
         _ => format!("{url}/api/v1/workspaces/{workspace}/{}/{name}", kind.plural()),
     };
-    let How { dry_run, skip_backtest } = how;
-    let query = format!("dryRun={dry_run}&skipBacktest={skip_backtest}");
+    let How { dry_run, skip_backtest, retry_rollout } = how;
+    let query = format!("dryRun={dry_run}&skipBacktest={skip_backtest}&retryRollout={retry_rollout}");
     let request = client.put(format!("{address}?{query}")).json(placed.value());
     let response = request.send().await.map_err(|error| {
         anyhow::Error::new(error.without_url())

@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 use serde_json::{Map, Value, json};
 
 use super::{answer, http};
-use crate::cli::{ConnectorsCommand, PipelinesCommand, Place, StageName};
+use crate::cli::{ConnectorsCommand, PipelinesCommand, Place, RollBack, StageName};
 use crate::output::{self, Rows};
 
 /// What is asked of which kind.
@@ -22,6 +22,8 @@ pub(crate) async fn pipelines(command: PipelinesCommand) -> Result<()> {
         PipelinesCommand::Pause(stage) => ask(PIPELINE, &stage, "pause").await,
         PipelinesCommand::Resume(stage) => ask(PIPELINE, &stage, "resume").await,
         PipelinesCommand::Restart(stage) => ask(PIPELINE, &stage, "restart").await,
+        PipelinesCommand::Versions(stage) => versions(&stage).await,
+        PipelinesCommand::Rollback(asked) => roll_back(&asked).await,
         PipelinesCommand::ResetOffsets { stage, reset } => reset_offsets(PIPELINE, &stage, &reset).await,
     }
 }
@@ -102,6 +104,53 @@ async fn ask(kind: Kind, stage: &StageName, verb: &str) -> Result<()> {
         _ => "begins anew",
     };
     output::line(format_args!("{name} {done}; `vltava status` shows it"));
+    Ok(())
+}
+
+/// Versions by step, as a pipeline's status has them.
+fn steps(versions: &Value) -> String {
+    let steps = versions["steps"].as_object().into_iter().flatten();
+    steps
+        .map(|(step, version)| format!("{step}: {}", version.as_str().unwrap_or_default()))
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+async fn versions(stage: &StageName) -> Result<()> {
+    let (workspace, name) = find(PIPELINE, stage).await?;
+    let url = stage.url.url.trim_end_matches('/');
+    let address = format!("{url}/api/v1/workspaces/{workspace}/pipelines/{name}");
+    let resource = answer(&address, http()?.get(&address)).await?;
+    let all = resource["status"]["versions"].as_array().cloned().unwrap_or_default();
+    if stage.json.json {
+        return all.iter().try_for_each(output::json);
+    }
+    let mut table = Rows::new(&["generation", "from", "to", "versions"]).right(&[0]);
+    let since = |versions: &Value| versions["since"].as_str().unwrap_or_default().to_owned();
+    for (i, versions) in all.iter().enumerate() {
+        let to = all.get(i + 1).map_or_else(|| "now".to_owned(), since);
+        table.row(vec![versions["generation"].to_string(), since(versions), to, steps(versions)]);
+    }
+    table.print();
+    for (version, rolled_back) in resource["status"]["rolledBack"].as_object().into_iter().flatten() {
+        let text = |name: &str| rolled_back[name].as_str().unwrap_or_default();
+        output::note(format_args!("{version} was rolled back at {}: {}", text("at"), text("reason")));
+    }
+    Ok(())
+}
+
+async fn roll_back(asked: &RollBack) -> Result<()> {
+    let RollBack { stage, to, reason } = asked;
+    let body = json!({ "generation": to, "reason": reason });
+    let (name, resource) = post(PIPELINE, stage, "rollBack", Some(body)).await?;
+    if stage.json.json {
+        return output::json(&resource);
+    }
+    let now = resource["status"]["versions"].as_array().and_then(|all| all.last()).map(steps);
+    output::line(format_args!(
+        "{name} has {} from its next batch on; `vltava status` shows when it is in force",
+        now.unwrap_or_default()
+    ));
     Ok(())
 }
 
