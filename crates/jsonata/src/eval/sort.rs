@@ -5,18 +5,18 @@
 use super::path::parts;
 use super::{R, Run};
 use crate::arena::ArenaVec;
-use crate::ast::{NodeId, NodeRef};
+use crate::ast::{Kind, NodeId, NodeRef};
 use crate::error::Raise;
 use crate::value::{Frame, Value};
 use crate::wtf8;
 
 impl<'a> Run<'a> {
     /// Sorts a copy of `items`.
-    pub(crate) fn merge_sort(
+    pub(crate) fn merge_sort<T: Copy>(
         &self,
-        items: &[Value<'a>],
-        mut behind: impl FnMut(Value<'a>, Value<'a>) -> R<bool>,
-    ) -> R<&'a [Value<'a>]> {
+        items: &[T],
+        mut behind: impl FnMut(T, T) -> R<bool>,
+    ) -> R<&'a [T]> {
         let mut from = ArenaVec::with_capacity(self.arena, items.len())?;
         from.extend(items)?;
         let mut to = ArenaVec::with_capacity(self.arena, items.len())?;
@@ -26,11 +26,11 @@ impl<'a> Run<'a> {
     }
 
     /// Sorts `main`; `spare` holds the same values and is used as room.
-    fn merge_halves(
+    fn merge_halves<T: Copy>(
         &self,
-        main: &mut [Value<'a>],
-        spare: &mut [Value<'a>],
-        behind: &mut impl FnMut(Value<'a>, Value<'a>) -> R<bool>,
+        main: &mut [T],
+        spare: &mut [T],
+        behind: &mut impl FnMut(T, T) -> R<bool>,
     ) -> R<()> {
         let n = main.len();
         if n <= 1 {
@@ -65,10 +65,15 @@ impl<'a> Run<'a> {
         if items.len() <= 1 {
             return Ok(items);
         }
-        self.merge_sort(items, |a, b| {
-            for (descending, term) in terms {
-                let left = self.sort_key(step.at(*term), a, env)?;
-                let right = self.sort_key(step.at(*term), b, env)?;
+        let mut keys = Keys::new(self, step, terms, items, env)?;
+        let mut order = ArenaVec::with_capacity(self.arena, items.len())?;
+        for index in 0..items.len() {
+            order.push(index)?;
+        }
+        let order = self.merge_sort(order.as_slice(), |a, b| {
+            for (i, (descending, _)) in terms.iter().enumerate() {
+                let left = keys.get(i, a)?;
+                let right = keys.get(i, b)?;
                 let behind = match (left, right) {
                     (Value::Undefined, Value::Undefined) => continue,
                     // What lacks the key stays behind in either direction.
@@ -98,7 +103,12 @@ impl<'a> Run<'a> {
                 return Ok(behind != *descending);
             }
             Ok(false)
-        })
+        })?;
+        let mut sorted = ArenaVec::with_capacity(self.arena, items.len())?;
+        for &index in order {
+            sorted.push(items[index])?;
+        }
+        Ok(sorted.finish())
     }
 
     fn sort_key(&self, term: NodeRef<'a>, item: Value<'a>, env: &'a Frame<'a>) -> R<Value<'a>> {
@@ -109,5 +119,56 @@ impl<'a> Run<'a> {
             }
             _ => self.eval(term, item, env),
         }
+    }
+}
+
+/// What items are ordered by. A comparison asks for a key when it needs it, as jsonata-js does, so that errors come in its
+/// order; one that can only be the same again is kept, for there are more comparisons than items.
+struct Keys<'r, 'a> {
+    run: &'r Run<'a>,
+    step: NodeRef<'a>,
+    terms: &'a [(bool, NodeId)],
+    items: &'a [Value<'a>],
+    env: &'a Frame<'a>,
+    /// By item, then by term.
+    known: ArenaVec<'a, Option<Value<'a>>>,
+}
+
+impl<'r, 'a> Keys<'r, 'a> {
+    fn new(
+        run: &'r Run<'a>,
+        step: NodeRef<'a>,
+        terms: &'a [(bool, NodeId)],
+        items: &'a [Value<'a>],
+        env: &'a Frame<'a>,
+    ) -> R<Self> {
+        let all = items.len().saturating_mul(terms.len());
+        let mut known = ArenaVec::with_capacity(run.arena, all)?;
+        for _ in 0..all {
+            known.push(None)?;
+        }
+        Ok(Self { run, step, terms, items, env, known })
+    }
+
+    fn get(&mut self, term: usize, item: usize) -> R<Value<'a>> {
+        let place = item * self.terms.len() + term;
+        if let Some(key) = self.known.as_slice()[place] {
+            return Ok(key);
+        }
+        let node = self.step.at(self.terms[term].1);
+        let key = self.run.sort_key(node, self.items[item], self.env)?;
+        if only_names(node) {
+            self.known.as_mut_slice()[place] = Some(key);
+        }
+        Ok(key)
+    }
+}
+
+/// Whether a term can't give anything else the next time, whatever functions of the host and variables do.
+fn only_names(term: NodeRef<'_>) -> bool {
+    match &term.node.kind {
+        Kind::Name(_) => term.node.extra.is_none(),
+        Kind::Path { steps, names, .. } => *names == steps.len() && term.node.extra.is_none(),
+        _ => false,
     }
 }
