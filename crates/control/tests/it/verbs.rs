@@ -45,7 +45,7 @@ async fn a_stage_stays_paused_until_it_is_resumed() {
     let plane = flow().await;
     let at = "/workspaces/demo/pipelines/github";
     let before = plane.get(at).await.is(200);
-    assert_eq!(before.body["status"]["wantedState"], Value::Null);
+    assert_eq!(before.body["status"]["wantedState"], "RUNNING");
     let paused = plane.ask(&format!("{at}:pause"), &[], "").await.is(200);
     assert_eq!(paused.body["status"]["wantedState"], "PAUSED");
     assert_eq!(paused.body["metadata"]["generation"], 2);
