@@ -133,6 +133,14 @@ impl Voice {
         self.warn(is_connection, "ERROR", reason);
     }
 
+    /// A failure of a client that isn't librdkafka's.
+    pub(crate) fn failure(&self, error: &Error) {
+        crate::metrics::failure(error.kind());
+        let reason = error.to_string();
+        self.warn(error.is_unavailable(), "ERROR", &reason);
+        *self.last_failure.lock() = Some((Instant::now(), reason));
+    }
+
     fn warn(&self, is_connection: bool, facility: &str, message: &str) {
         let (client, address) = (&self.client, &self.address);
         let quiet = if is_connection { &self.connections } else { &self.own };

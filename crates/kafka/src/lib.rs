@@ -12,6 +12,7 @@ mod admin;
 mod config;
 mod consumer;
 mod context;
+mod direct;
 mod error;
 pub mod metrics;
 mod producer;

@@ -123,7 +123,11 @@ pub(crate) fn transaction_committed(took: Duration) {
 
 pub(crate) fn client_error(code: Option<RDKafkaErrorCode>) {
     let kind = code.map_or(crate::Kind::Other, |c| crate::Error::from_code("", c).kind().clone());
-    METRICS.client_errors.get_or_create(&What { what: cause(&kind) }).inc();
+    failure(&kind);
+}
+
+pub(crate) fn failure(kind: &crate::Kind) {
+    METRICS.client_errors.get_or_create(&What { what: cause(kind) }).inc();
 }
 
 fn cause(kind: &crate::Kind) -> &'static str {

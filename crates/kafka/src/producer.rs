@@ -1,8 +1,9 @@
 //! The producer: acks=all, idempotent, ordered by the order of [`Producer::send`] calls.
 //!
 //! Enqueueing is synchronous, so two sends of one thread to one partition can't overtake each other; a full
-//! queue is an error at once, never a wait. What became of a record is a future of its own. After a
-//! fatal error of the idempotent producer (its sequence is broken) the client is opened again by itself: records
+//! queue is an error at once, never a wait. What became of a record is a future of its own. Where the engine is reached over
+//! plain TCP, the producer is our own ([`crate::direct`]); librdkafka's does the rest. After a
+//! fatal error of that one (its sequence is broken) the client is opened again by itself: records
 //! that were in flight then have failed, and say so.
 
 use std::future::Future;
@@ -23,6 +24,7 @@ use tokio::sync::{Notify, oneshot};
 use types::{Headers, Offset, Partition, Record, TopicName};
 
 use crate::context::Voice;
+use crate::direct::Direct;
 use crate::{ClientConfig, Error, Kind, Result, metrics, raw};
 
 /// Deliveries that are told in one go (each is that of a batch) before other tasks get their turn.
@@ -111,9 +113,17 @@ impl Future for Delivery {
 /// A producer. Cheap to clone: clones share one client. Dropping the last one drops what isn't sent yet, so
 /// [`flush`](Producer::flush) first.
 #[derive(Clone)]
-pub struct Producer(Arc<Shared>);
+pub struct Producer(Arc<Way>);
 
-struct Shared {
+/// How an engine is reached.
+enum Way {
+    /// Over plain TCP.
+    Direct(Direct),
+    /// By librdkafka, whose settings say how.
+    Library(Library),
+}
+
+struct Library {
     client: ClientConfig,
     config: ProducerConfig,
     live: Mutex<Live>,
@@ -126,25 +136,64 @@ struct Live {
 
 impl Producer {
     /// Opens the client; it connects by itself, so this succeeds while the engine is away. To be called on a tokio runtime:
-    /// a task there serves the deliveries.
+    /// tasks there serve the deliveries.
     pub fn new(client: &ClientConfig, config: ProducerConfig) -> Result<Self> {
-        let link = Arc::new(Self::open(client, &config)?);
-        let live = Mutex::new(Live { link, opened: Instant::now() });
-        Ok(Self(Arc::new(Shared { client: client.clone(), config, live })))
-    }
-
-    fn open(client: &ClientConfig, config: &ProducerConfig) -> Result<Link<Fate>> {
-        let mut settings = client.base()?;
-        config.apply(&mut settings);
-        Link::open(client, &settings)
+        let way = if Direct::can(client) {
+            Way::Direct(Direct::open(client, &config)?)
+        } else {
+            Way::Library(Library::open(client, config)?)
+        };
+        Ok(Self(Arc::new(way)))
     }
 
     /// Enqueues a record, in order. `partition` of `None`: by murmur2 of the key, or any where there is none.
     ///
     /// An error here means that nothing was sent: [`Kind::QueueFull`], [`Kind::TooLarge`] (over the client's
-    /// own 64 MiB). The [`Delivery`] tells the rest: [`Kind::TooLarge`] by the topic's limit, [`Kind::UnknownTopic`] after
-    /// at most 5 s, [`Kind::Timeout`] after the delivery timeout.
+    /// own 64 MiB), [`Kind::UnknownTopic`] where it is known that there is no such partition. The [`Delivery`] tells the rest:
+    /// [`Kind::TooLarge`] by the topic's limit, [`Kind::UnknownTopic`] after at most 5 s, [`Kind::Timeout`] after the delivery
+    /// timeout.
     pub fn send(&self, topic: &TopicName, partition: Option<Partition>, record: Record) -> Result<Delivery> {
+        kill_points::pass(Point::ProduceBefore);
+        match &*self.0 {
+            Way::Direct(direct) => direct.send(topic, partition, record).map(Delivery),
+            Way::Library(library) => library.send(topic, partition, record),
+        }
+    }
+
+    /// Records that are enqueued and not yet acknowledged or failed.
+    pub fn in_flight(&self) -> usize {
+        match &*self.0 {
+            Way::Direct(direct) => direct.in_flight(),
+            Way::Library(library) => library.live.lock().link.outstanding(),
+        }
+    }
+
+    /// Waits until every enqueued record is acknowledged or failed, at most `within`.
+    pub async fn flush(&self, within: Duration) -> Result<()> {
+        match &*self.0 {
+            Way::Direct(direct) => direct.drained(within).await,
+            Way::Library(library) => {
+                let link = library.live.lock().link.clone();
+                link.drained(within).await
+            }
+        }
+    }
+}
+
+impl Library {
+    fn open(client: &ClientConfig, config: ProducerConfig) -> Result<Self> {
+        let link = Arc::new(Self::link_to(client, &config)?);
+        let live = Mutex::new(Live { link, opened: Instant::now() });
+        Ok(Self { client: client.clone(), config, live })
+    }
+
+    fn link_to(client: &ClientConfig, config: &ProducerConfig) -> Result<Link<Fate>> {
+        let mut settings = client.base()?;
+        config.apply(&mut settings);
+        Link::open(client, &settings)
+    }
+
+    fn send(&self, topic: &TopicName, partition: Option<Partition>, record: Record) -> Result<Delivery> {
         let link = self.link()?;
         let (tell, told) = oneshot::channel();
         let fate = Fate {
@@ -153,29 +202,17 @@ impl Producer {
             bytes: record.payload_bytes(),
             enqueued: Instant::now(),
         };
-        kill_points::pass(Point::ProduceBefore);
         link.send(topic, partition, &record, fate)?;
         Ok(Delivery(told))
     }
 
-    /// Records that are enqueued and not yet acknowledged or failed.
-    pub fn in_flight(&self) -> usize {
-        self.0.live.lock().link.outstanding()
-    }
-
-    /// Waits until every enqueued record is acknowledged or failed, at most `within`.
-    pub async fn flush(&self, within: Duration) -> Result<()> {
-        let link = self.0.live.lock().link.clone();
-        link.drained(within).await
-    }
-
     /// The client; opened anew if a fatal error has broken it.
     fn link(&self) -> Result<Arc<Link<Fate>>> {
-        let mut live = self.0.live.lock();
+        let mut live = self.live.lock();
         if live.link.is_broken() && live.opened.elapsed() >= REOPEN {
-            let address = &self.0.client.bootstrap;
-            tracing::warn!(client = self.0.client.client_id, address, "opening the producer again");
-            live.link = Arc::new(Self::open(&self.0.client, &self.0.config)?);
+            let address = &self.client.bootstrap;
+            tracing::warn!(client = self.client.client_id, address, "opening the producer again");
+            live.link = Arc::new(Self::link_to(&self.client, &self.config)?);
             live.opened = Instant::now();
         }
         Ok(live.link.clone())

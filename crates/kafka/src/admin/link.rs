@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use wire::api::{ApiVersionsRequest, ApiVersionsResponse};
@@ -16,21 +16,27 @@ use crate::{Error, Kind, Result};
 
 /// The largest answer that is read. Metadata of 100,000 partitions is about a tenth of it.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
+/// Bytes before an answer that say how long it is.
+const PREFIX_BYTES: usize = 4;
+/// Room for what comes in one read.
+const READ_BYTES: usize = 4 << 10;
 /// How long a TCP connection may take.
 const CONNECT: Duration = Duration::from_secs(3);
 /// ApiVersions from which a broker is told who asks; older brokers answer it with their own version 0.
 const API_VERSIONS: i16 = 3;
 
-pub(super) struct Link {
+pub(crate) struct Link {
     stream: TcpStream,
     address: String,
     client_id: String,
     versions: HashMap<i16, (i16, i16)>,
     correlation_id: i32,
+    /// What came with the last answer's beginning and isn't taken yet.
+    incoming: BytesMut,
 }
 
 impl Link {
-    pub(super) async fn open(address: &str, client_id: &str) -> Result<Self> {
+    pub(crate) async fn open(address: &str, client_id: &str) -> Result<Self> {
         let unreachable =
             |why: String| Error::new(Kind::Unreachable, format!("connect to {address}"), why).at(address);
         let stream = tokio::time::timeout(CONNECT, TcpStream::connect(address))
@@ -45,6 +51,7 @@ impl Link {
             client_id: client_id.to_owned(),
             versions: HashMap::new(),
             correlation_id: 0,
+            incoming: BytesMut::new(),
         };
         link.agree().await?;
         Ok(link)
@@ -74,7 +81,7 @@ impl Link {
     }
 
     /// Asks in the highest version that both sides and the caller (`version_max`) know. Returns it with the answer.
-    pub(super) async fn ask<R: Request>(&mut self, request: &R, version_max: i16) -> Result<R::Response> {
+    pub(crate) async fn ask<R: Request>(&mut self, request: &R, version_max: i16) -> Result<R::Response> {
         let (min, max) = R::VERSIONS;
         let theirs = self.versions.get(&R::API_KEY).copied();
         let version = theirs.map(|(_, last)| last.min(max).min(version_max));
@@ -97,19 +104,32 @@ impl Link {
             Error::new(Kind::Unreachable, R::NAME, format!("connection to {address} lost: {e}"))
         };
         self.stream.write_all(&frame).await.map_err(lost)?;
-        let mut prefix = [0; 4];
-        self.stream.read_exact(&mut prefix).await.map_err(lost)?;
-        let size = frame::size(prefix, ANSWER_BYTES_MAX)
-            .map_err(|e| Error::new(Kind::Protocol, R::NAME, e.to_string()).at(&self.address))?;
-        // Grows with what comes, not with what was announced.
-        let mut answer = BytesMut::with_capacity(size.min(64 << 10));
-        let mut rest = (&mut self.stream).take(size as u64);
-        while answer.len() < size {
-            if rest.read_buf(&mut answer).await.map_err(lost)? == 0 {
+        let incoming = &mut self.incoming;
+        while incoming.len() < PREFIX_BYTES {
+            incoming.reserve(READ_BYTES);
+            if self.stream.read_buf(incoming).await.map_err(lost)? == 0 {
                 return Err(lost(std::io::ErrorKind::UnexpectedEof.into()));
             }
         }
-        Ok(answer.freeze())
+        let prefix = [incoming[0], incoming[1], incoming[2], incoming[3]];
+        let size = frame::size(prefix, ANSWER_BYTES_MAX)
+            .map_err(|e| Error::new(Kind::Protocol, R::NAME, e.to_string()).at(&self.address))?;
+        incoming.advance(PREFIX_BYTES);
+        // Grows with what comes, not with what was announced. The engine sends nothing that it wasn't asked for.
+        while incoming.len() < size {
+            incoming.reserve(READ_BYTES.min(size));
+            if self.stream.read_buf(incoming).await.map_err(lost)? == 0 {
+                return Err(lost(std::io::ErrorKind::UnexpectedEof.into()));
+            }
+        }
+        Ok(incoming.split_to(size).freeze())
+    }
+
+    /// Whether the peer has closed the connection while nothing was asked.
+    pub(crate) fn is_closed(&self) -> bool {
+        let mut byte = [0];
+        // There is nothing to read: whatever isn't "nothing yet" is an end.
+        !matches!(self.stream.try_read(&mut byte), Err(e) if e.kind() == std::io::ErrorKind::WouldBlock)
     }
 
     fn read<R: Request>(&self, frame: Bytes, version: i16) -> Result<R::Response> {

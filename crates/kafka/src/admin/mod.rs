@@ -9,7 +9,7 @@
 
 mod answers;
 mod groups;
-mod link;
+pub(crate) mod link;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use parking_lot::RwLock;
 use types::{TopicName, TopicPartition};
 use wire::api::{
     CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest, DescribeConfigsRequest,
-    IncrementalAlterConfigsRequest, ListOffsetsRequest, MetadataRequest, MetadataResponse, create_partitions,
+    IncrementalAlterConfigsRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, MetadataResponse, create_partitions,
     create_topics, describe_configs, incremental_alter_configs, list_offsets, metadata,
 };
 use wire::{ErrorCode, Request};
@@ -418,7 +418,7 @@ impl Admin {
     }
 
     /// Asks for topics (`None`: all) and remembers the brokers.
-    async fn metadata(&self, what: &str, topics: Option<Vec<TopicName>>) -> Result<MetadataResponse> {
+    pub(crate) async fn metadata(&self, what: &str, topics: Option<Vec<TopicName>>) -> Result<MetadataResponse> {
         let request = MetadataRequest {
             topics: topics.map(|topics| {
                 topics
@@ -438,6 +438,17 @@ impl Admin {
             controller: (answer.controller_id >= 0).then_some(answer.controller_id),
         };
         Ok(answer)
+    }
+
+    /// A producer id and epoch that nobody else has.
+    pub(crate) async fn new_producer_id(&self) -> Result<(i64, i16)> {
+        const WHAT: &str = "ask for a producer id";
+        let request = InitProducerIdRequest { producer_id: -1, producer_epoch: -1, ..Default::default() };
+        let answer = self.ask(WHAT, To::Any, &request, 5, |a| vec![a.error_code]).await?;
+        match answer.error_code {
+            ErrorCode::NONE => Ok((answer.producer_id, answer.producer_epoch)),
+            code => Err(refused(WHAT, code, None).at(self.address())),
+        }
     }
 
     /// Asks until an answer comes that isn't "not now" or "not I", at most for the timeout.
@@ -584,7 +595,7 @@ fn is_transient(code: ErrorCode) -> bool {
 }
 
 /// The engine's no.
-fn refused(what: &str, code: ErrorCode, message: Option<String>) -> Error {
+pub(crate) fn refused(what: &str, code: ErrorCode, message: Option<String>) -> Error {
     let detail = match message.filter(|m| !m.is_empty()) {
         Some(message) => format!("{code}: {message}"),
         None => code.to_string(),

@@ -80,6 +80,11 @@ impl BatchBuilder {
         self
     }
 
+    /// Makes room for so many bytes of records, so that they aren't moved while they grow.
+    pub fn reserve(&mut self, bytes: usize) {
+        self.records.reserve(bytes);
+    }
+
     pub(super) fn set_compression(&mut self, compression: Compression) {
         self.compression = compression;
     }
