@@ -143,6 +143,7 @@ pub(super) fn kind_of(code: ErrorCode) -> Kind {
     match code {
         ErrorCode::UNKNOWN_TOPIC_OR_PARTITION | ErrorCode::UNKNOWN_TOPIC_ID => Kind::UnknownTopic,
         ErrorCode::TOPIC_ALREADY_EXISTS => Kind::TopicExists,
+        ErrorCode::MESSAGE_TOO_LARGE | ErrorCode::RECORD_LIST_TOO_LARGE => Kind::TooLarge,
         ErrorCode::REQUEST_TIMED_OUT => Kind::Timeout,
         ErrorCode::COORDINATOR_NOT_AVAILABLE
         | ErrorCode::LEADER_NOT_AVAILABLE
