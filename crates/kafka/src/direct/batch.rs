@@ -102,7 +102,9 @@ impl Batch {
             return Ok(bytes.clone());
         }
         let Identity { id, epoch } = self.identity;
-        let mut builder = BatchBuilder::new(compression).producer(id, epoch, self.sequence);
+        let mut builder = BatchBuilder::new(compression)
+            .compressed_only_if_smaller()
+            .producer(id, epoch, self.sequence);
         builder.reserve(self.records.iter().map(|pending| pending.weight).sum());
         for Pending { record, timestamp_ms, .. } in &self.records {
             let headers = record.headers.iter().map(|h| (h.name.as_bytes(), h.value.as_deref()));

@@ -30,6 +30,7 @@ fn put_sized(out: &mut BytesMut, bytes: Option<&[u8]>) {
 #[derive(Debug, Clone)]
 pub struct BatchBuilder {
     compression: Compression,
+    only_if_smaller: bool,
     producer: Option<(i64, i16, i32)>,
     transactional: bool,
     control: bool,
@@ -47,6 +48,7 @@ impl BatchBuilder {
     pub fn new(compression: Compression) -> Self {
         Self {
             compression,
+            only_if_smaller: false,
             producer: None,
             transactional: false,
             control: false,
@@ -63,6 +65,13 @@ impl BatchBuilder {
     #[must_use]
     pub fn producer(mut self, id: i64, epoch: i16, base_sequence: i32) -> Self {
         self.producer = Some((id, epoch, base_sequence));
+        self
+    }
+
+    /// Records that compression makes no smaller stay as they are. Who counted their bytes has counted right.
+    #[must_use]
+    pub fn compressed_only_if_smaller(mut self) -> Self {
+        self.only_if_smaller = true;
         self
     }
 
@@ -154,14 +163,18 @@ impl BatchBuilder {
         if self.count == 0 {
             return Err(Error::Header("no records"));
         }
-        let records = match self.compression {
-            Compression::None => self.records.freeze(),
-            codec => Bytes::from(codec.compress(&self.records)?),
+        let plain = self.records.freeze();
+        let (compression, records) = match self.compression {
+            Compression::None => (Compression::None, plain),
+            codec => match codec.compress(&plain)? {
+                made if self.only_if_smaller && made.len() >= plain.len() => (Compression::None, plain),
+                made => (codec, Bytes::from(made)),
+            },
         };
         let size = HEADER_BYTES + records.len();
         let length = i32::try_from(size - LENGTH_OVERHEAD_BYTES)
             .map_err(|_| Error::TooLarge { limit: i32::MAX as usize })?;
-        let mut attributes = self.compression.attributes();
+        let mut attributes = compression.attributes();
         for (set, bit) in [
             (self.log_append_time, LOG_APPEND_TIME),
             (self.transactional, TRANSACTIONAL),
