@@ -19,8 +19,9 @@ use parking_lot::RwLock;
 use types::{TopicName, TopicPartition};
 use wire::api::{
     CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest, DescribeConfigsRequest,
-    IncrementalAlterConfigsRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, MetadataResponse, create_partitions,
-    create_topics, describe_configs, incremental_alter_configs, list_offsets, metadata,
+    IncrementalAlterConfigsRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest,
+    MetadataResponse, create_partitions, create_topics, describe_configs, incremental_alter_configs,
+    list_offsets, metadata,
 };
 use wire::{ErrorCode, Request};
 
@@ -418,7 +419,11 @@ impl Admin {
     }
 
     /// Asks for topics (`None`: all) and remembers the brokers.
-    pub(crate) async fn metadata(&self, what: &str, topics: Option<Vec<TopicName>>) -> Result<MetadataResponse> {
+    pub(crate) async fn metadata(
+        &self,
+        what: &str,
+        topics: Option<Vec<TopicName>>,
+    ) -> Result<MetadataResponse> {
         let request = MetadataRequest {
             topics: topics.map(|topics| {
                 topics

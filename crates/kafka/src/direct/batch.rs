@@ -102,9 +102,8 @@ impl Batch {
             return Ok(bytes.clone());
         }
         let Identity { id, epoch } = self.identity;
-        let mut builder = BatchBuilder::new(compression)
-            .compressed_only_if_smaller()
-            .producer(id, epoch, self.sequence);
+        let mut builder =
+            BatchBuilder::new(compression).compressed_only_if_smaller().producer(id, epoch, self.sequence);
         builder.reserve(self.records.iter().map(|pending| pending.weight).sum());
         for Pending { record, timestamp_ms, .. } in &self.records {
             let headers = record.headers.iter().map(|h| (h.name.as_bytes(), h.value.as_deref()));
@@ -140,9 +139,7 @@ pub(super) enum Verdict {
     /// It is in the log.
     Stored,
     /// Another attempt may succeed. `uncertain`: this one may have stored it.
-    Again {
-        uncertain: bool,
-    },
+    Again { uncertain: bool },
     /// Smaller batches may be taken.
     TooLarge,
     /// The engine doesn't know this producer in this partition as the producer knows itself.

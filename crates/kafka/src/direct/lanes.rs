@@ -183,8 +183,7 @@ impl Topic {
     }
 
     fn is_used(&self) -> bool {
-        !self.waiting.is_empty()
-            || self.lanes.iter().any(|lane| lane.has_work() || lane.state == State::Busy)
+        !self.waiting.is_empty() || self.lanes.iter().any(|lane| lane.has_work() || lane.state == State::Busy)
     }
 }
 
@@ -473,9 +472,8 @@ impl Lanes {
     /// The topics to ask for. Those that are long unused are forgotten.
     pub(super) fn to_ask(&mut self, now: Instant) -> Vec<TopicName> {
         let before = self.topics.len();
-        self.topics.retain(|_, topic| {
-            topic.is_used() || now.saturating_duration_since(topic.used) < IDLE_MAX
-        });
+        self.topics
+            .retain(|_, topic| topic.is_used() || now.saturating_duration_since(topic.used) < IDLE_MAX);
         if self.topics.len() != before {
             // Its lanes had it.
             self.identity = None;
@@ -620,13 +618,7 @@ impl Rest<'_> {
 }
 
 /// Lists a lane that is idle and has work with its leader, and wakes that one's task.
-fn list(
-    brokers: &mut HashMap<i32, Broker>,
-    stale: &mut bool,
-    topic: &TopicName,
-    at: usize,
-    lane: &mut Lane,
-) {
+fn list(brokers: &mut HashMap<i32, Broker>, stale: &mut bool, topic: &TopicName, at: usize, lane: &mut Lane) {
     if lane.state != State::Idle || !lane.has_work() {
         return;
     }
@@ -648,9 +640,7 @@ fn put_back(lane: &mut Lane, records: &mut Vec<Pending>) {
 
 /// Spreads producers over partitions.
 fn now_nanos() -> u32 {
-    std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |since| since.subsec_nanos())
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.subsec_nanos())
 }
 
 fn no_partition(topic: &TopicName, partition: Option<Partition>, partitions: usize) -> Error {

@@ -22,14 +22,30 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone)]
 enum Step {
     /// Records for a topic, by partition, by key or anywhere.
-    Push { topic: usize, to: To, count: u8 },
+    Push {
+        topic: usize,
+        to: To,
+        count: u8,
+    },
     /// What becomes of each batch of a broker's last request, and its next one.
-    Round { broker: i32, fates: Vec<Fate> },
+    Round {
+        broker: i32,
+        fates: Vec<Fate>,
+    },
     /// Partitions of a topic change their leaders; `None`: they have none.
-    Lead { topic: usize, leaders: Vec<Option<i32>> },
-    MakeAgain { topic: usize },
-    Missing { topic: usize },
-    Pass { seconds: u8 },
+    Lead {
+        topic: usize,
+        leaders: Vec<Option<i32>>,
+    },
+    MakeAgain {
+        topic: usize,
+    },
+    Missing {
+        topic: usize,
+    },
+    Pass {
+        seconds: u8,
+    },
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -53,11 +69,8 @@ enum Fate {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let to = prop_oneof![
-        (0..PARTITIONS).prop_map(To::Partition),
-        any::<u8>().prop_map(To::Key),
-        Just(To::Any)
-    ];
+    let to =
+        prop_oneof![(0..PARTITIONS).prop_map(To::Partition), any::<u8>().prop_map(To::Key), Just(To::Any)];
     let fate = prop_oneof![
         6 => Just(Fate::Answered),
         2 => Just(Fate::LostBefore),
@@ -123,9 +136,9 @@ impl Log {
             }
         }
         let offset = self.records.len() as i64;
-        let numbers = records.iter().map(|record| {
-            u64::from_be_bytes(record.value.as_deref().unwrap().try_into().unwrap())
-        });
+        let numbers = records
+            .iter()
+            .map(|record| u64::from_be_bytes(record.value.as_deref().unwrap().try_into().unwrap()));
         self.records.extend(numbers);
         let last = Last { sequence: header.base_sequence, count: header.record_count, offset };
         self.producers.insert(header.producer_id, last);
@@ -243,7 +256,9 @@ impl World {
                 Fate::Answered | Fate::LostAfter | Fate::FailedAfter => Some(log.append(&mut job)),
             };
             match (fate, answer) {
-                (Fate::Declined | Fate::Truncated, _) => fail(self.lanes.again(job, false, self.now), &uncertain()),
+                (Fate::Declined | Fate::Truncated, _) => {
+                    fail(self.lanes.again(job, false, self.now), &uncertain())
+                }
                 (Fate::LostBefore | Fate::LostAfter, _) => {
                     fail(self.lanes.again(job, true, self.now), &uncertain());
                 }
@@ -334,7 +349,9 @@ impl World {
         for (number, told) in (0..).zip(&mut self.told) {
             let place = found.get(&number);
             match told.try_recv().expect("everybody is told") {
-                Ok(delivered) => assert_eq!(place, Some(&(delivered.partition, delivered.offset)), "{number}"),
+                Ok(delivered) => {
+                    assert_eq!(place, Some(&(delivered.partition, delivered.offset)), "{number}")
+                }
                 Err(error) if error.kind() == &Kind::Timeout => {
                     assert_eq!(place, None, "{number} is stored, and was told not to be");
                 }

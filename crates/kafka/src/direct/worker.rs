@@ -134,10 +134,8 @@ impl Worker {
         for mut job in jobs {
             match job.batch.encoded(self.shared.compression) {
                 Ok(records) => {
-                    let data = produce::PartitionProduceData {
-                        index: job.tp.partition,
-                        records: Some(records),
-                    };
+                    let data =
+                        produce::PartitionProduceData { index: job.tp.partition, records: Some(records) };
                     match topics.iter_mut().find(|(topic, _)| *topic == job.tp.topic) {
                         Some((_, partitions)) => partitions.push(data),
                         None => topics.push((job.tp.topic.clone(), vec![data])),
@@ -213,7 +211,8 @@ impl Worker {
         let code = answer.error_code;
         let uncertain = job.batch.uncertain;
         let refused = || {
-            let error = crate::admin::refused(&format!("produce to {tp}"), code, answer.error_message.clone());
+            let error =
+                crate::admin::refused(&format!("produce to {tp}"), code, answer.error_message.clone());
             if uncertain { error.because("an earlier try may have stored it") } else { error }
         };
         let left = match verdict(code) {
@@ -228,7 +227,8 @@ impl Worker {
                 return;
             }
             Verdict::Again { uncertain } => {
-                if !matches!(code, ErrorCode::NOT_LEADER_OR_FOLLOWER | ErrorCode::UNKNOWN_TOPIC_OR_PARTITION) {
+                if !matches!(code, ErrorCode::NOT_LEADER_OR_FOLLOWER | ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
+                {
                     self.shared.voice.failure(&refused());
                 }
                 return self.again(job, uncertain);
