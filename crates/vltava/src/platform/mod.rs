@@ -42,7 +42,7 @@ struct Parts {
 impl Default for Parts {
     fn default() -> Self {
         // A caller waits for each record: under load batches fill while others are under way.
-        let producer = ProducerConfig { linger_ms: 1, ..ProducerConfig::default() };
+        let producer = ProducerConfig { linger_ms: 0, ..ProducerConfig::default() };
         Self { open: Box::new(Broker::open), producer }
     }
 }
