@@ -47,7 +47,7 @@ async fn coordinate(shared: &Arc<Shared>, gone: &watch::Receiver<()>) {
             Some(at) => Some(at + if wants { ASK_MIN } else { ASK_MAX }),
         };
         if asking.is_none() && ask_at.is_some_and(|at| at <= now) {
-            let topics = shared.lanes.lock().to_ask(now);
+            let topics = shared.lanes.lock().askable(now);
             if topics.is_empty() {
                 asked = None;
             } else {

@@ -470,7 +470,7 @@ impl Lanes {
     }
 
     /// The topics to ask for. Those that are long unused are forgotten.
-    pub(super) fn to_ask(&mut self, now: Instant) -> Vec<TopicName> {
+    pub(super) fn askable(&mut self, now: Instant) -> Vec<TopicName> {
         let before = self.topics.len();
         self.topics
             .retain(|_, topic| topic.is_used() || now.saturating_duration_since(topic.used) < IDLE_MAX);

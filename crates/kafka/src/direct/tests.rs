@@ -286,7 +286,7 @@ impl World {
         for (_, pending, may_be_stored) in self.lanes.expired(self.now.checked_sub(TIMEOUT).unwrap()) {
             pending.failed(if may_be_stored { uncertain() } else { certain() });
         }
-        let asked = self.lanes.to_ask(self.now);
+        let asked = self.lanes.askable(self.now);
         for topic in 0..2 {
             if asked.contains(&name(topic)) {
                 self.describe(topic);
