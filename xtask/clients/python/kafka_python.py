@@ -110,10 +110,10 @@ class Client:
 
     def member(self, group, topic):
         consumer = self.consumer(group)
-        # Where a group starts without a delay, its first join can overtake the metadata: it assigns nothing then, and
-        # doesn't notice when metadata comes between its assignment and its snapshot (seen with 3.0.12).
-        consumer.partitions_for_topic(topic)
         consumer.subscribe([topic])
+        # Where a group starts without a delay, its first join can overtake the metadata. It joins once more then, and forgets
+        # to finish that where a poll's time ends meanwhile (seen with 3.0.12, on Apache Kafka too): so metadata comes first.
+        consumer.topics()
         return Member(consumer)
 
     def offset_at(self, topic, partition, ms):
