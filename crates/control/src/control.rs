@@ -15,15 +15,16 @@ use kafka::ClientConfig;
 use resources::{API_VERSION, Kind, Manifest, Metadata, Origin, Problems, Resource, WorkspaceSpec};
 use runtime::StageStatus;
 use serde_json::{Value, json};
-use store::{Expected, Key, LIST_MAX, Query, Store};
+use store::{Expected, Key, LIST_MAX, Query, Read, Store};
 use tokio::sync::{Mutex, Semaphore};
 use types::Uid;
 
-use crate::admit::{Admission, Admitted, check};
+use crate::admit::check;
 use crate::backtest::Gate;
+use crate::decide::{Decided, Wanted, is_named};
 use crate::resource::{TransformFacts, VersionBody, body, facts, resource, spec, version};
 use crate::seen::Seen;
-use crate::{Config, Error, Rollout, Stages, rollback};
+use crate::{Config, Error, Rollout, Stages};
 
 /// Attempts at a write that another process got in the way of.
 const ATTEMPTS_MAX: usize = 3;
@@ -93,6 +94,8 @@ pub struct Write {
     pub skip_backtest: bool,
     /// Where a pipeline's versions go.
     pub rollout: Rollout,
+    /// The GitOps source that owns the resource from now on; `None`: who owns it goes on to.
+    pub source: Option<String>,
 }
 
 /// The outcome of a PUT.
@@ -254,23 +257,39 @@ impl Control {
         how: Write,
     ) -> Result<Put, Error> {
         let manifest = decode(key, manifest)?;
-        // Before it is this write's turn: tests take time, and need nothing of what is stored.
-        let tested = match &manifest.spec {
-            resources::Spec::Transform(transform) => {
-                // Never closed.
-                let _turn = self.tests.acquire().await.ok();
-                check(transform).await?
-            }
-            _ => Problems::new(),
-        };
+        let tested = self.test(&manifest.spec).await?;
+        self.put_tested(key, manifest, tested, precondition, &how).await
+    }
+
+    /// What compiling a transform and running its tests finds. It takes time, and needs nothing of what is stored:
+    /// no other write waits for it.
+    pub(crate) async fn test(&self, spec: &resources::Spec) -> Result<Problems, Error> {
+        let resources::Spec::Transform(transform) = spec else { return Ok(Problems::new()) };
+        // Never closed.
+        let _turn = self.tests.acquire().await.ok();
+        check(transform).await
+    }
+
+    /// [`Control::put`] of what was read, and tested.
+    pub(crate) async fn put_tested(
+        &self,
+        key: &Key,
+        manifest: Manifest,
+        tested: Problems,
+        precondition: Precondition,
+        how: &Write,
+    ) -> Result<Put, Error> {
         let gate = match &manifest.spec {
-            resources::Spec::Pipeline(pipeline) => self.gate(key, pipeline, how.skip_backtest).await?,
+            resources::Spec::Pipeline(pipeline) => {
+                self.gate(&*self.store, key, pipeline, how.skip_backtest).await?
+            }
             _ => Gate::Open,
         };
+        let wanted = Wanted { manifest, tested, gate };
         let _one_at_a_time = self.writes.lock().await;
         let mut attempt = 1;
         loop {
-            match self.put_once(key, &manifest, &tested, &gate, precondition, &how).await {
+            match self.put_once(key, &wanted, precondition, how).await {
                 Err(Error::Store(store::Error::Conflict { .. })) if attempt < ATTEMPTS_MAX => attempt += 1,
                 outcome => return outcome,
             }
@@ -314,61 +333,17 @@ impl Control {
     async fn put_once(
         &self,
         key: &Key,
-        manifest: &Manifest,
-        tested: &Problems,
-        gate: &Gate,
+        wanted: &Wanted,
         precondition: Precondition,
         how: &Write,
     ) -> Result<Put, Error> {
-        let document = self.store.get(key).await?;
-        precondition.check(document.as_ref().map(|document| document.revision))?;
-        let existing = document.as_ref().map(resource).transpose()?;
-        let (workspace, new_workspace) = match (key.kind, self.workspace(&key.workspace).await) {
-            (Kind::Workspace, _) => (WorkspaceSpec::default(), false),
-            // Whoever may put a resource may make its workspace, until there are roles.
-            (_, Err(Error::NoWorkspace(_))) => (WorkspaceSpec::default(), true),
-            (_, found) => (found?, false),
-        };
-        let admission = Admission {
-            store: &*self.store,
-            config: &self.config,
-            workspace: &key.workspace,
-            rules: &workspace,
-            name: &key.name,
-            existing: existing.as_ref(),
-            sinks: &self.sinks,
-            tested,
-        };
-        let Admitted { spec, facts, new_version, mut warnings } = admission.admit(&manifest.spec).await?;
-        warnings.extend(gate.check(document.as_ref().map(|document| document.revision), &spec)?);
-        if new_workspace {
-            warnings
-                .push(format!("workspace {} didn't exist, and was made with its defaults", key.workspace));
+        let decided = self.decide(&*self.store, key, wanted, precondition, how).await?;
+        let Decided { before, mut resource, change, new_version, new_workspace, warnings, problems } =
+            decided;
+        if !problems.is_empty() {
+            return Err(Error::Invalid(problems));
         }
-        let spec = spec.to_value();
-        let before = existing.clone();
-        let (mut resource, change, expected) = match existing {
-            None => (new(key, spec, facts, manifest.labels.clone()), Change::Created, Expected::Absent),
-            Some(existing) => {
-                let expected = Expected::Revision(existing.metadata.revision);
-                let spec_changed = existing.spec != spec;
-                let facts_changed = existing.status != facts;
-                if !spec_changed && !facts_changed && existing.metadata.labels == manifest.labels {
-                    let mut resource = existing;
-                    self.add_seen(&mut resource);
-                    return Ok(Put { resource, change: Change::Unchanged, warnings });
-                }
-                let mut changed = existing;
-                changed.metadata.labels = manifest.labels.clone();
-                changed.metadata.generation += u64::from(spec_changed);
-                changed.metadata.updated_at = Timestamp::now();
-                changed.spec = spec;
-                changed.status = facts;
-                (changed, Change::Changed, expected)
-            }
-        };
-        warnings.extend(rollback::note(&mut resource, before.as_ref(), &how.rollout)?);
-        if !how.dry_run {
+        if change != Change::Unchanged && !how.dry_run {
             if new_workspace {
                 self.make_workspace(&key.workspace).await?;
             }
@@ -376,6 +351,8 @@ impl Control {
                 // Before what names it: a crash in between leaves a version that nobody names.
                 self.store.put_version(resource.metadata.uid, number, &version).await?;
             }
+            let expected =
+                before.map_or(Expected::Absent, |before| Expected::Revision(before.metadata.revision));
             resource.metadata.revision = self.store.put(key, expected, &body(&resource)).await?;
             crate::metrics::changed(key.kind.as_str(), change.as_str());
             tracing::info!(
@@ -384,6 +361,7 @@ impl Control {
                 name = key.name,
                 generation = resource.metadata.generation,
                 change = change.as_str(),
+                source = how.source,
                 "resource changed"
             );
         }
@@ -447,7 +425,7 @@ impl Control {
                 let uid = other.metadata.uid;
                 let is_new = uid != next.metadata.uid
                     && going.iter().chain(&named).all(|known| known.metadata.uid != uid);
-                if is_new && names(other, next.kind, &next.metadata.name)? {
+                if is_new && is_named(other, next.kind, &next.metadata.name)? {
                     named.push(other.clone());
                 }
             }
@@ -467,12 +445,7 @@ impl Control {
 
     /// A workspace's rules.
     pub(crate) async fn workspace(&self, name: &str) -> Result<WorkspaceSpec, Error> {
-        let document = self.store.get(&Key::new(name, Kind::Workspace, name)).await?;
-        let document = document.ok_or_else(|| Error::NoWorkspace(name.to_owned()))?;
-        match spec(&resource(&document)?)? {
-            resources::Spec::Workspace(rules) => Ok(rules),
-            other => Err(Error::Conflict(format!("{name} is a {}", other.kind()))),
-        }
+        workspace(&*self.store, name).await
     }
 
     /// All resources that a query finds, whatever their number.
@@ -495,7 +468,7 @@ impl Control {
         for other in others {
             let names = match key.kind {
                 Kind::Workspace => other.kind != Kind::Workspace,
-                kind => names(&other, kind, &key.name)?,
+                kind => is_named(&other, kind, &key.name)?,
             };
             if names && dependants.len() < SHOWN_MAX {
                 dependants.push(format!("{} {}", other.kind, other.metadata.name));
@@ -558,9 +531,19 @@ fn text(spec: &Value) -> String {
     format!("{}\n{rest}\n", expression.trim_end_matches('\n'))
 }
 
+/// A workspace's rules.
+pub(crate) async fn workspace(store: &dyn Read, name: &str) -> Result<WorkspaceSpec, Error> {
+    let document = store.get(&Key::new(name, Kind::Workspace, name)).await?;
+    let document = document.ok_or_else(|| Error::NoWorkspace(name.to_owned()))?;
+    match spec(&resource(&document)?)? {
+        resources::Spec::Workspace(rules) => Ok(rules),
+        other => Err(Error::Conflict(format!("{name} is a {}", other.kind()))),
+    }
+}
+
 /// See [`Control::all`].
 pub(crate) async fn all(
-    store: &dyn Store,
+    store: &dyn Read,
     workspace: Option<&str>,
     kind: Option<Kind>,
 ) -> Result<Vec<Resource>, Error> {
@@ -578,29 +561,6 @@ pub(crate) async fn all(
             return Ok(found);
         }
     }
-}
-
-/// Whether `other` names the topic or transform.
-fn names(other: &Resource, kind: Kind, name: &str) -> Result<bool, Error> {
-    Ok(match (spec(other), kind) {
-        (Ok(resources::Spec::Pipeline(pipeline)), Kind::Transform) => {
-            pipeline.steps.iter().any(|step| step.transform == name)
-        }
-        (Ok(resources::Spec::Pipeline(pipeline)), Kind::Topic) => {
-            pipeline.target.topic.as_str() == name
-                || pipeline.sources.iter().any(|source| source.topic.as_str() == name)
-        }
-        (Ok(resources::Spec::Connector(connector)), Kind::Topic) => {
-            connector.topics.iter().any(|topic| topic.as_str() == name)
-        }
-        (Ok(resources::Spec::Topic(topic)), Kind::Topic) => {
-            topic.dead_letter.is_some_and(|dlq| dlq.as_str() == name)
-        }
-        // A Redrive's record of a run has no spec that people write, and names nothing that must stay.
-        (Err(_), _) if other.kind == Kind::Redrive => false,
-        (Err(error), _) => return Err(error),
-        _ => false,
-    })
 }
 
 pub(crate) fn not_found(key: &Key) -> Error {

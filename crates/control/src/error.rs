@@ -74,6 +74,11 @@ pub enum Error {
     Store(#[from] store::Error),
 }
 
+/// A problem document as a part of another.
+pub(crate) fn document(problem: &Problem) -> Value {
+    serde_json::from_slice(&problem.document()).unwrap_or(Value::Null)
+}
+
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         let detail = error.to_string();

@@ -7,14 +7,15 @@
 //! Invariants:
 //! - What isn't valid isn't stored, whoever sends it: there is one validation, on the server, and it reports
 //!   every problem at once.
+//! - What a write would do is decided apart from the write, and a plan of many decides by the same code.
 //! - A spec that didn't change makes no new revision and no new generation, so that applying again is free.
 //! - A stage gets its plan only after all of its topics exist; a plan names no topic of another workspace.
 //! - No secret is stored: a config value that is one must be a reference (see `resources`' connector).
 //!
 //! It must not know how stages work: it talks to them by [`Stages`], and to the engine by [`Engine`].
 //!
-//! Not here yet: authentication and permissions (every listener is on loopback until then), GitOps' plan and
-//! prune, policies, audit, the OpenAPI document, several control planes on one store.
+//! Not here yet: authentication and permissions (every listener is on loopback until then), policies, audit, the
+//! OpenAPI document, several control planes on one store.
 
 mod action;
 mod admit;
@@ -22,12 +23,14 @@ mod api;
 mod backtest;
 mod config;
 mod control;
+mod decide;
 mod engine;
 mod error;
 mod evaluate;
 mod excerpt;
 pub mod metrics;
 mod offsets;
+mod plan;
 mod reconcile;
 mod redrive;
 mod rehearse;

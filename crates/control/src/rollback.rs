@@ -199,7 +199,7 @@ impl Control {
         });
         let reason = reason.unwrap_or_else(|| "it was asked for".into());
         let rollout = Rollout::Back { reason };
-        let how = Write { skip_backtest: true, rollout, dry_run: false };
+        let how = Write { skip_backtest: true, rollout, ..Write::default() };
         // By the revision that was looked at: a write in between isn't undone.
         let put = self.put(key, &manifest, Precondition::Revision(document.revision), how).await?;
         tracing::info!(

@@ -14,6 +14,9 @@ use crate::{API_VERSION, ConnectorSpec, Kind, PipelineSpec, TopicSpec, Transform
 /// Labels of one resource.
 pub const LABELS_MAX: usize = 64;
 
+/// Where a folder's manifest belongs that names no workspace.
+pub const WORKSPACE_DEFAULT: &str = "default";
+
 /// The spec of any kind that people write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Spec {

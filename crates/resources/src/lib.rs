@@ -26,12 +26,12 @@ mod workspace;
 mod yaml;
 
 pub use connector::{CONFIG_VALUE_BYTES_MAX, ConnectorSpec, TASKS_MAX};
-pub use envelope::{LABELS_MAX, Manifest, Metadata, Origin, Resource, Spec};
+pub use envelope::{LABELS_MAX, Manifest, Metadata, Origin, Resource, Spec, WORKSPACE_DEFAULT};
 pub use folder::{MANIFESTS_MAX, Place, Placed, PlacedProblem, folder, is_manifest};
 pub use hash::{ContentHash, ContentHashError};
 pub use name::{
-    API_VERSION, Kind, KindError, NAME_LENGTH_MAX, NameError, VersionError, VersionRef, Versioned,
-    VersionedError, name,
+    API_VERSION, Kind, KindError, NAME_LENGTH_MAX, NameError, SOURCE_LENGTH_MAX, UNOWNED, VersionError,
+    VersionRef, Versioned, VersionedError, check_source, name,
 };
 pub use pipeline::{
     Guarantee, KEY_EXPRESSION_BYTES_MAX, PARALLELISM_MAX, PipelineSpec, SOURCES_MAX, STEPS_MAX, StepSpec,

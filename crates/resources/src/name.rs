@@ -109,6 +109,29 @@ pub enum NameError {
     /// Not a topic's name.
     #[error(transparent)]
     Topic(types::TopicNameError),
+    /// Not a source's name.
+    #[error(
+        "source {0:?} must be 1 to {SOURCE_LENGTH_MAX} characters of letters, digits, \"-\", \"_\", \".\", \":\" and \
+         \"/\", and not \"api\" or \"console\""
+    )]
+    Source(String),
+}
+
+/// In characters.
+pub const SOURCE_LENGTH_MAX: usize = 128;
+
+/// What `managedBy` says of a resource that no source owns.
+pub const UNOWNED: [&str; 2] = ["api", "console"];
+
+/// Checks the name of a GitOps source, which stands in `managedBy` of what it owns: a repository's, for example
+/// `github.com/acme/flows`.
+pub fn check_source(text: &str) -> Result<(), NameError> {
+    let inner = |b: u8| b.is_ascii_alphanumeric() || b"-_.:/".contains(&b);
+    let valid = (1..=SOURCE_LENGTH_MAX).contains(&text.len()) && text.bytes().all(inner);
+    match valid && !UNOWNED.contains(&text) {
+        true => Ok(()),
+        false => Err(NameError::Source(text.chars().take(160).collect())),
+    }
 }
 
 /// Checks a name of anything but a topic: a DNS label (RFC 1123), which has no dot and so can't be confused
@@ -210,6 +233,16 @@ impl fmt::Display for Versioned {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sources_are_repositories_and_never_people() {
+        for good in ["default", "github.com/acme/flows", "Team_A:prod", &"x".repeat(128)] {
+            assert_eq!(check_source(good), Ok(()), "{good}");
+        }
+        for bad in ["", "api", "console", "a b", "ü", "a\n", &"x".repeat(129)] {
+            assert!(check_source(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn names_are_dns_labels() {

@@ -134,14 +134,26 @@ pub enum Error {
 /// What a store's methods give.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'a>>;
 
-/// A store. Called by `control` alone, from many tasks at once. A call whose future is dropped was done or
-/// wasn't; the next read tells.
-pub trait Store: Send + Sync + 'static {
-    /// Who this store is: made when the store was.
-    fn installation(&self) -> InstallationId;
-
+/// What can be read of a store. Called by `control` alone, from many tasks at once.
+pub trait Read: Send + Sync {
     /// The document; `None` if it doesn't exist.
     fn get<'a>(&'a self, key: &'a Key) -> Pending<'a, Option<Document>>;
+
+    /// Documents in the order of workspace, kind (by its name) and name.
+    fn list(&self, query: Query) -> Pending<'_, Vec<Document>>;
+
+    /// A version; `None` if it doesn't exist.
+    fn version(&self, owner: Uid, number: u32) -> Pending<'_, Option<Value>>;
+
+    /// The newest versions first, at most `limit` and [`LIST_MAX`].
+    fn versions(&self, owner: Uid, limit: usize) -> Pending<'_, Vec<(u32, Value)>>;
+}
+
+/// A store. Called by `control` alone, from many tasks at once. A call whose future is dropped was done or
+/// wasn't; the next read tells.
+pub trait Store: Read + 'static {
+    /// Who this store is: made when the store was.
+    fn installation(&self) -> InstallationId;
 
     /// Writes the document if it is what is expected, and gives its new revision, else [`Error::Conflict`]:
     /// read it again and decide anew.
@@ -150,17 +162,8 @@ pub trait Store: Send + Sync + 'static {
     /// Deletes the document if it is at this revision, else [`Error::Conflict`].
     fn delete<'a>(&'a self, key: &'a Key, revision: u64) -> Pending<'a, ()>;
 
-    /// Documents in the order of workspace, kind (by its name) and name.
-    fn list(&self, query: Query) -> Pending<'_, Vec<Document>>;
-
     /// Adds a version. The same content again is no error; another is [`Error::VersionExists`].
     fn put_version<'a>(&'a self, owner: Uid, number: u32, body: &'a Value) -> Pending<'a, ()>;
-
-    /// A version; `None` if it doesn't exist.
-    fn version(&self, owner: Uid, number: u32) -> Pending<'_, Option<Value>>;
-
-    /// The newest versions first, at most `limit` and [`LIST_MAX`].
-    fn versions(&self, owner: Uid, limit: usize) -> Pending<'_, Vec<(u32, Value)>>;
 
     /// Forgets all versions of a transform that is deleted.
     fn delete_versions(&self, owner: Uid) -> Pending<'_, ()>;

@@ -2,6 +2,7 @@
 
 mod backtest;
 mod dlq;
+mod gitops;
 mod jsonata;
 
 use std::path::PathBuf;
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 pub(crate) use backtest::*;
 use clap::{Args, Parser, Subcommand};
 pub(crate) use dlq::*;
+pub(crate) use gitops::*;
 pub(crate) use jsonata::*;
 
 /// A Kafka-native event streaming and integration platform in one binary.
@@ -35,8 +37,17 @@ pub(crate) enum Command {
         after_help = "Examples:\n  vltava demo\n  vltava demo --once --json\n  vltava demo --events deliveries.ndjson --count file --rate 500"
     )]
     Demo(Demo),
-    /// Puts the manifests of a folder, in the order that their references demand.
-    #[command(after_help = "Example:\n  vltava apply -f examples/webhooks")]
+    /// Shows what applying a folder of manifests would change. Writes nothing.
+    #[command(
+        long_about = "Shows what applying a folder of manifests would change: each change with old and new, what it entails (data that goes, offsets that move), and every problem at once, with its file and line. Nothing is written.\n\nThe exit status is 0; 1 where there are problems; with --exit-code 2 where something would change.",
+        after_help = "Examples:\n  vltava plan -f flows/\n  vltava plan -f flows/ --source github.com/acme/flows --prune --exit-code\n  cat flow.yaml | vltava plan -f - --json | jq '.summary'"
+    )]
+    Plan(Plan),
+    /// Makes what exists be as a folder of manifests says, in the order that references demand.
+    #[command(
+        long_about = "Makes what exists be as a folder of manifests says, in the order that references demand. A set with a problem isn't applied at all. Applying again changes nothing, or does what failed before.\n\nWhat is applied belongs to its source (--source) from then on; what another source owns is refused. The exit status is 0 only if everything is as the folder says.",
+        after_help = "Examples:\n  vltava apply -f examples/webhooks\n  vltava apply -f flows/ --source github.com/acme/flows --prune\n  vltava apply -f flows/ --source team-b --take-ownership\n  vltava apply -f flows/ --dry-run"
+    )]
     Apply(Apply),
     /// Topics of the engine.
     Topics(Topics),
@@ -131,6 +142,9 @@ pub(crate) struct Up {
     /// Manifests to put once it is ready. What is stored already runs without it.
     #[arg(long, value_name = "DIR")]
     pub(crate) apply: Option<PathBuf>,
+    /// Who owns them, as of `vltava apply` [default: default].
+    #[arg(long, value_name = "NAME", requires = "apply")]
+    pub(crate) source: Option<String>,
     #[command(flatten)]
     pub(crate) settings: SettingsFlags,
     /// One JSON line on standard output once it is ready: the addresses.
@@ -160,26 +174,6 @@ pub(crate) struct Demo {
     pub(crate) data_dir: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) settings: SettingsFlags,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Apply {
-    /// A folder of manifests (YAML or JSON), or one file.
-    #[arg(short = 'f', long = "file", value_name = "DIR")]
-    pub(crate) path: PathBuf,
-    /// Check everything, change nothing.
-    #[arg(long)]
-    pub(crate) dry_run: bool,
-    /// Put versions of pipelines without the backtest that they require; it is said, and logged.
-    #[arg(long)]
-    pub(crate) skip_backtest: bool,
-    /// Give pipelines versions again that they were rolled back from.
-    #[arg(long)]
-    pub(crate) retry_rollout: bool,
-    #[command(flatten)]
-    pub(crate) url: Url,
-    #[command(flatten)]
-    pub(crate) json: Json,
 }
 
 #[derive(Debug, Args)]

@@ -51,7 +51,8 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Up(up) => up::run(up).await?,
         Command::Demo(demo) => return demo::run(demo).await,
-        Command::Apply(apply) => commands::apply::run(apply).await?,
+        Command::Plan(plan) => return commands::gitops::plan(plan).await,
+        Command::Apply(apply) => return commands::gitops::apply(apply).await,
         Command::Topics(topics) => commands::topics::run(topics.command).await?,
         Command::Send(send) => commands::send::run(send).await?,
         Command::Tail(tail) => commands::tail::run(tail).await?,

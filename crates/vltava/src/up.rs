@@ -5,7 +5,7 @@ use runtime::{Shutdown, telemetry};
 use serde_json::json;
 
 use crate::cli::Up;
-use crate::commands::{apply, check};
+use crate::commands::{check, gitops};
 use crate::output;
 use crate::platform::Platform;
 use crate::settings::Settings;
@@ -18,7 +18,12 @@ pub(crate) async fn run(up: Up) -> Result<()> {
     process.stop_at_signals().context("signals can't be handled")?;
     let begun = std::time::Instant::now();
     let platform = Platform::start(&settings, &process).await?;
-    let outcome = serve(&platform, up.apply.as_deref(), up.json, &process, begun).await;
+    let mut how = gitops::How::default();
+    if let Some(source) = up.source {
+        how.source = source;
+    }
+    let folder = up.apply.as_deref().map(|folder| (folder, how));
+    let outcome = serve(&platform, folder, up.json, &process, begun).await;
     let reason = process.request().map_or_else(|| "failed to start".into(), |(reason, _)| reason);
     platform.stop(&reason).await;
     outcome?;
@@ -30,7 +35,7 @@ pub(crate) async fn run(up: Up) -> Result<()> {
 
 async fn serve(
     platform: &Platform,
-    folder: Option<&std::path::Path>,
+    folder: Option<(&std::path::Path, gitops::How)>,
     as_json: bool,
     process: &Shutdown,
     begun: std::time::Instant,
@@ -49,9 +54,9 @@ async fn serve(
             "http": http, "kafka": bootstrap, "metrics": metrics, "ready": ready, "readyMs": ready_ms,
         }))?;
     }
-    if let Some(folder) = folder {
+    if let Some((folder, how)) = folder {
         let url = platform.url().context("--apply needs the HTTP listener, and http.listen is off")?;
-        apply::put(folder, &url, !as_json).await?;
+        gitops::put(folder, &url, how, !as_json).await?;
     }
     process.requested().await;
     Ok(())

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use connect::SinkFactory;
 use resources::{Kind, Problems, Resource, Spec, WorkspaceSpec};
 use serde_json::{Value, json};
-use store::{Key, Store};
+use store::{Key, Read};
 use types::{StreamName, TopicName};
 
 use crate::control::all;
@@ -24,7 +24,7 @@ pub(crate) use expression::{check, sample_bindings, sample_budget};
 
 /// What a spec is checked against.
 pub(crate) struct Admission<'a> {
-    pub(crate) store: &'a dyn Store,
+    pub(crate) store: &'a dyn Read,
     pub(crate) config: &'a Config,
     pub(crate) workspace: &'a str,
     pub(crate) rules: &'a WorkspaceSpec,
@@ -46,6 +46,8 @@ pub(crate) struct Admitted {
     pub(crate) new_version: Option<(u32, Value)>,
     /// What the caller should know.
     pub(crate) warnings: Vec<String>,
+    /// Why it may not be written. The rest says what it would have been, for what names it.
+    pub(crate) problems: Problems,
 }
 
 impl Admission<'_> {
@@ -56,6 +58,7 @@ impl Admission<'_> {
             facts: self.existing.map_or_else(|| json!({}), |existing| existing.status.clone()),
             new_version: None,
             warnings: Vec::new(),
+            problems: Problems::new(),
         };
         match &mut admitted.spec {
             Spec::Workspace(_) => {
@@ -72,7 +75,7 @@ impl Admission<'_> {
             Spec::Pipeline(pipeline) => self.pipeline(pipeline, &mut problems).await?,
             Spec::Connector(connector) => self.connector(connector, &mut problems).await?,
         }
-        if problems.is_empty() { Ok(admitted) } else { Err(Error::Invalid(problems)) }
+        Ok(Admitted { problems, ..admitted })
     }
 
     /// Checks that the workspace may use the topic. A topic that nobody owns may be used by all; one of another
@@ -92,7 +95,7 @@ impl Admission<'_> {
 
 /// The workspace that a topic belongs to: the one with a Topic resource of that name, else the one that the
 /// name itself says by the default policy. `None`: nobody's.
-pub(crate) async fn owner(store: &dyn Store, env: &str, topic: &TopicName) -> Result<Option<String>, Error> {
+pub(crate) async fn owner(store: &dyn Read, env: &str, topic: &TopicName) -> Result<Option<String>, Error> {
     let workspaces = all(store, None, Some(Kind::Workspace)).await?;
     for workspace in &workspaces {
         let key = Key::new(&workspace.metadata.name, Kind::Topic, topic.as_str());

@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use crate::Error;
 use crate::backtest::report::{millis, report_value};
 use crate::backtest::{About, Begun};
+use crate::error::document;
 
 /// The media type of the answer.
 const NDJSON: &str = "application/x-ndjson";
@@ -56,11 +57,7 @@ pub(super) fn answer(begun: Begun, stop: Option<Shutdown>) -> Response {
                     log(&about, &report);
                     (json!({ "report": report_value(&about, &report) }), State::Over)
                 }
-                Err(error) => {
-                    let document = Problem::from(error).document();
-                    let problem: Value = serde_json::from_slice(&document).unwrap_or(Value::Null);
-                    (json!({ "error": problem }), State::Over)
-                }
+                Err(error) => (json!({ "error": document(&Problem::from(error)) }), State::Over),
             };
             Some((Ok(line(&said)), (state, None, stop)))
         },

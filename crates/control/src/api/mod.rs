@@ -10,6 +10,7 @@
 
 mod backtest;
 mod dlq;
+mod plan;
 mod request;
 mod resources;
 mod status;
@@ -30,6 +31,9 @@ const BODY_MEMORY_BYTES: usize = 16 << 20;
 /// Requests that read a whole DLQ at once; others wait.
 const SCANS_MAX: usize = 2;
 
+/// Sets of manifests that are planned or applied at once; others wait.
+const PLANS_MAX: usize = 2;
+
 /// What handlers work with.
 #[derive(Clone)]
 pub(crate) struct Api {
@@ -37,14 +41,19 @@ pub(crate) struct Api {
     pub(crate) memory: BodyMemory,
     /// Requests that read a whole DLQ.
     pub(crate) scans: Arc<Semaphore>,
+    /// Sets of manifests.
+    pub(crate) plans: Arc<Semaphore>,
 }
 
 /// Routes of the Control API. They carry no limits, guard or request id of their own: a listener of
 /// [`runtime::http`] does.
 pub fn router(control: Arc<Control>) -> Router {
     let scans = Arc::new(Semaphore::new(SCANS_MAX));
-    let api = Api { control, memory: BodyMemory::new(BODY_MEMORY_BYTES), scans };
+    let plans = Arc::new(Semaphore::new(PLANS_MAX));
+    let api = Api { control, memory: BodyMemory::new(BODY_MEMORY_BYTES), scans, plans };
     Router::new()
+        .route("/api/v1:plan", post(plan::plan))
+        .route("/api/v1:apply", post(plan::apply))
         .route("/api/v1/workspaces", get(resources::workspaces))
         .route(
             "/api/v1/workspaces/{workspace}",

@@ -36,7 +36,7 @@ impl Change {
     pub(super) fn write(&self) -> Write {
         let Self { dry_run, skip_backtest, retry_rollout, cascade: _ } = *self;
         let rollout = if retry_rollout { Rollout::Retry } else { Rollout::Forward };
-        Write { dry_run, skip_backtest, rollout }
+        Write { dry_run, skip_backtest, rollout, source: None }
     }
 }
 
@@ -92,6 +92,16 @@ pub(super) async fn json_as<T: DeserializeOwned>(
     body: Body,
     memory: &BodyMemory,
 ) -> Result<T, Problem> {
+    json_up_to(BODY_BYTES_MAX, headers, body, memory).await
+}
+
+/// The same of at most so many bytes.
+pub(super) async fn json_up_to<T: DeserializeOwned>(
+    bytes_max: usize,
+    headers: &HeaderMap,
+    body: Body,
+    memory: &BodyMemory,
+) -> Result<T, Problem> {
     let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
     let essence = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     let is_json =
@@ -104,7 +114,7 @@ pub(super) async fn json_as<T: DeserializeOwned>(
             .field("content-type")
             .value(media_type));
     }
-    let held = read_body(headers, body, BodyLimits { bytes_max: BODY_BYTES_MAX }, memory).await?;
+    let held = read_body(headers, body, BodyLimits { bytes_max }, memory).await?;
     serde_json::from_slice(&held.bytes).map_err(|error| {
         if error.is_data() {
             return Problem::new(StatusCode::BAD_REQUEST, "invalid_request")

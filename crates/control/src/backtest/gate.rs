@@ -10,11 +10,12 @@ use std::time::Duration;
 
 use pipeline::backtest::{self, Asked, Records, Report, Step};
 use resources::{PipelineSpec, Problems, RequiredBacktest, Spec};
-use store::Key;
+use store::{Key, Read};
 
 use super::report::report_value;
 use super::{About, Replaced};
 use crate::admit::{Admission, Admitted};
+use crate::control::{all, workspace};
 use crate::reconcile::{World, pipeline_plan};
 use crate::resource::{resource, spec};
 use crate::{Control, Error};
@@ -63,27 +64,31 @@ impl Gate {
 
 impl Control {
     /// Tries what a pipeline's new spec requires to be tried. `skip`: it is put without, and that is said.
-    pub(crate) async fn gate(&self, key: &Key, wanted: &PipelineSpec, skip: bool) -> Result<Gate, Error> {
-        let Some(document) = self.store.get(key).await? else { return Ok(Gate::Open) };
+    pub(crate) async fn gate(
+        &self,
+        store: &dyn Read,
+        key: &Key,
+        wanted: &PipelineSpec,
+        skip: bool,
+    ) -> Result<Gate, Error> {
+        let Some(document) = store.get(key).await? else { return Ok(Gate::Open) };
         let existing = resource(&document)?;
         let Spec::Pipeline(active) = spec(&existing)? else { return Ok(Gate::Open) };
-        let rule = |spec: &PipelineSpec| Some(spec.rollout.as_ref()?.require.as_ref()?.backtest.clone());
-        let Some(rule) = rule(wanted).or_else(|| rule(&active)) else { return Ok(Gate::Open) };
+        let Some(rule) = rule(wanted, &active) else { return Ok(Gate::Open) };
         let admission = Admission {
-            store: &*self.store,
+            store,
             config: &self.config,
             workspace: &key.workspace,
-            rules: &self.workspace(&key.workspace).await?,
+            rules: &workspace(store, &key.workspace).await?,
             name: &key.name,
             existing: Some(&existing),
             sinks: &self.sinks,
             tested: &Problems::new(),
         };
-        let candidate = match admission.admit(&Spec::Pipeline(wanted.clone())).await {
-            Ok(Admitted { spec: Spec::Pipeline(candidate), .. }) => candidate,
+        let candidate = match admission.admit(&Spec::Pipeline(wanted.clone())).await? {
+            Admitted { spec: Spec::Pipeline(candidate), problems, .. } if problems.is_empty() => candidate,
             // The write finds the same, and says it.
-            Ok(_) | Err(Error::Invalid(_)) => return Ok(Gate::Open),
-            Err(error) => return Err(error),
+            _ => return Ok(Gate::Open),
         };
         let tried = |warning: Option<String>| {
             let spec = Box::new(candidate.clone());
@@ -96,7 +101,7 @@ impl Control {
             tracing::warn!(workspace = key.workspace, pipeline = key.name, "a required backtest was skipped");
             return tried(Some("the backtest that rollout.require asks for was skipped".into()));
         }
-        let report = self.required(key, &candidate, &rule).await?;
+        let report = self.required(store, key, &candidate, &rule).await?;
         let warning = report.is_none_or(|report| report.counts.compared() == 0);
         tried(warning.then(|| "nothing is recorded: the required backtest had nothing to compare".into()))
     }
@@ -104,14 +109,15 @@ impl Control {
     /// The backtest, or why it refuses. `None`: its sources aren't there yet.
     async fn required(
         &self,
+        store: &dyn Read,
         key: &Key,
         candidate: &PipelineSpec,
         rule: &RequiredBacktest,
     ) -> Result<Option<Report>, Error> {
         let (workspace, name) = (&key.workspace, &key.name);
         let cannot = |why: String| Error::Conflict(format!("pipeline {name} can't be tried: {why}"));
-        let world = World::of(self.all(None, None).await?)?;
-        let plan = async |world: &World| match pipeline_plan(self, world, workspace, name).await? {
+        let world = World::of(all(store, None, None).await?)?;
+        let plan = async |world: &World| match pipeline_plan(self, store, world, workspace, name).await? {
             Some(plan) => plan.map_err(cannot),
             None => Err(crate::control::not_found(key)),
         };
@@ -162,6 +168,17 @@ impl Control {
             }
         }
     }
+}
+
+/// What a new spec is held against: its own requirement, else the stored one's.
+fn rule(wanted: &PipelineSpec, active: &PipelineSpec) -> Option<RequiredBacktest> {
+    let rule = |spec: &PipelineSpec| Some(spec.rollout.as_ref()?.require.as_ref()?.backtest.clone());
+    rule(wanted).or_else(|| rule(active))
+}
+
+/// Whether a backtest decides on a change; both with their versions as numbers.
+pub(crate) fn is_required(active: &PipelineSpec, candidate: &PipelineSpec) -> bool {
+    rule(candidate, active).is_some() && !same_results(active, candidate)
 }
 
 /// How somebody sees more of it; nothing where one command can't show it.

@@ -18,7 +18,7 @@ use serde_json::Value;
 use store::Key;
 use types::TimestampMs;
 
-pub(crate) use self::gate::Gate;
+pub(crate) use self::gate::{Gate, is_required};
 use crate::reconcile::{World, pipeline_plan};
 use crate::resource::{TransformFacts, facts, resource, version};
 use crate::{Control, Error};
@@ -148,7 +148,7 @@ impl Control {
         self.workspace(workspace).await?;
         let world = World::of(self.all(None, None).await?)?;
         let missing = || Error::NotFound { kind: Kind::Pipeline, name: name.to_owned() };
-        let active = pipeline_plan(self, &world, workspace, name).await?.ok_or_else(missing)?;
+        let active = pipeline_plan(self, &*self.store, &world, workspace, name).await?.ok_or_else(missing)?;
         let active = active.map_err(|why| Error::Conflict(format!("pipeline {name} can't run: {why}")))?;
         let mut problems = Problems::new();
         let body = Body::decode(asked, &mut problems);

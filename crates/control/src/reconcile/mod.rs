@@ -293,7 +293,10 @@ impl Reconciler {
             let Some(need) = needs.remove(&stage.uid) else { continue };
             let planned = match need.missing(engine, refused) {
                 Some(reason) => Err(reason),
-                None => self.planner.plan(&self.control, world, stage, need).await?,
+                None => {
+                    let store = &*self.control.store;
+                    self.planner.plan(store.installation(), store, world, stage, need).await?
+                }
             };
             match planned {
                 Ok(plan) => {

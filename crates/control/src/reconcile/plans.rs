@@ -8,7 +8,8 @@ use resources::{
     VersionRef,
 };
 use runtime::{StageState, StageStatus};
-use types::{Naming, StageKind, TopicName, Uid};
+use store::Read;
+use types::{InstallationId, Naming, StageKind, TopicName, Uid};
 
 use super::Refused;
 use super::topics::{SourceFacts, Want};
@@ -216,6 +217,7 @@ impl Plan {
 /// `None`: there is no such pipeline. `Err` inside: why there can't be a plan.
 pub(crate) async fn pipeline_plan(
     control: &Control,
+    store: &dyn Read,
     world: &World,
     workspace: &str,
     name: &str,
@@ -235,7 +237,7 @@ pub(crate) async fn pipeline_plan(
         return Ok(Some(Err(format!("topic {topic} doesn't belong to workspace {workspace}"))));
     }
     let needs = Needs { topics: BTreeMap::new(), stage_topics: Some(topics), wrong: None };
-    Ok(match Planner::default().plan(control, world, stage, needs).await? {
+    Ok(match Planner::default().plan(control.store.installation(), store, world, stage, needs).await? {
         Ok(Plan::Pipeline(plan)) => Some(Ok(plan)),
         Ok(Plan::Connector(_)) => None,
         Err(reason) => Some(Err(reason)),
@@ -253,18 +255,18 @@ impl Planner {
     /// The plan, or why there can't be one. `Err` outside: the store failed.
     pub(super) async fn plan(
         &mut self,
-        control: &Control,
+        installation: InstallationId,
+        store: &dyn Read,
         world: &World,
         stage: &Stage<'_>,
         needs: Needs,
     ) -> Result<Result<Plan, String>, Error> {
         let Some(topics) = needs.stage_topics else { return Ok(Err("its topics aren't known".into())) };
-        let installation = control.store.installation();
         let (workspace, name) = (stage.workspace.to_owned(), stage.name.to_owned());
         match stage.what {
             What::Pipeline(of) => {
                 let StageFacts { wanted_state, restarts, .. } = facts(&of.resource)?;
-                let steps = match self.steps(control, world, of).await? {
+                let steps = match self.steps(store, world, of).await? {
                     Ok(steps) => steps,
                     Err(reason) => return Ok(Err(reason)),
                 };
@@ -326,7 +328,7 @@ impl Planner {
 
     async fn steps(
         &mut self,
-        control: &Control,
+        store: &dyn Read,
         world: &World,
         of: &Of<PipelineSpec>,
     ) -> Result<Result<Vec<StepPlan>, String>, Error> {
@@ -341,7 +343,7 @@ impl Planner {
             };
             let body = match self.versions.get(&(*uid, number)) {
                 Some(body) => body.clone(),
-                None => match control.store.version(*uid, number).await? {
+                None => match store.version(*uid, number).await? {
                     Some(body) => self.versions.entry((*uid, number)).or_insert(version(body)?).clone(),
                     None => return Ok(Err(format!("transform {} has no version {number}", step.transform))),
                 },

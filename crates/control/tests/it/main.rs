@@ -5,6 +5,7 @@
 mod api;
 mod backtest;
 mod engine;
+mod plan;
 mod plane;
 mod reconcile;
 mod rollback;

@@ -56,8 +56,19 @@ impl Plane {
     }
 
     pub(crate) async fn on(bootstrap: &str, config: Config, stages: Arc<dyn Stages>) -> Self {
+        Self::over(bootstrap, config, stages, |store| store).await
+    }
+
+    /// `wrap`: what stands between the control plane and its store.
+    pub(crate) async fn over(
+        bootstrap: &str,
+        config: Config,
+        stages: Arc<dyn Stages>,
+        wrap: impl FnOnce(Arc<dyn Store>) -> Arc<dyn Store>,
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store: Arc<dyn Store> = Arc::new(Sqlite::open(&folder.path().join("store.db")).await.unwrap());
+        let store = wrap(store);
         let deps = Deps {
             store: Arc::clone(&store),
             stages,
@@ -91,6 +102,11 @@ impl Plane {
 
     pub(crate) async fn get(&self, path: &str) -> Answer {
         self.send(Request::get(format!("/api/v1{path}")).body(Body::empty()).unwrap()).await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
+        let request = Request::post(format!("/api/v1{path}")).header("content-type", "application/json");
+        self.send(request.body(Body::from(body.to_string())).unwrap()).await
     }
 
     pub(crate) async fn delete(&self, path: &str) -> Answer {

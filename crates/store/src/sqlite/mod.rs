@@ -24,7 +24,7 @@ use types::{InstallationId, Uid};
 
 pub use migrations::FORMAT;
 
-use crate::{DOCUMENT_BYTES_MAX, Document, Error, Expected, Key, LIST_MAX, Pending, Query, Store};
+use crate::{DOCUMENT_BYTES_MAX, Document, Error, Expected, Key, LIST_MAX, Pending, Query, Read, Store};
 
 /// Connections, each of which is a thread and a cache: one writes while another reads.
 const CONNECTIONS_MAX: u32 = 2;
@@ -199,11 +199,7 @@ impl Sqlite {
     }
 }
 
-impl Store for Sqlite {
-    fn installation(&self) -> InstallationId {
-        self.installation
-    }
-
+impl Read for Sqlite {
     fn get<'a>(&'a self, key: &'a Key) -> Pending<'a, Option<Document>> {
         Box::pin(async move {
             let row = sqlx::query(
@@ -220,20 +216,8 @@ impl Store for Sqlite {
         })
     }
 
-    fn put<'a>(&'a self, key: &'a Key, expected: Expected, body: &'a Value) -> Pending<'a, u64> {
-        Box::pin(self.put_document(key, expected, body))
-    }
-
-    fn delete<'a>(&'a self, key: &'a Key, revision: u64) -> Pending<'a, ()> {
-        Box::pin(self.delete_document(key, revision))
-    }
-
     fn list(&self, query: Query) -> Pending<'_, Vec<Document>> {
         Box::pin(self.list_documents(query))
-    }
-
-    fn put_version<'a>(&'a self, owner: Uid, number: u32, body: &'a Value) -> Pending<'a, ()> {
-        Box::pin(self.insert_version(owner, number, body))
     }
 
     fn version(&self, owner: Uid, number: u32) -> Pending<'_, Option<Value>> {
@@ -259,6 +243,24 @@ impl Store for Sqlite {
                     .map_err(failed("list versions"))?;
             rows.iter().map(version).collect()
         })
+    }
+}
+
+impl Store for Sqlite {
+    fn installation(&self) -> InstallationId {
+        self.installation
+    }
+
+    fn put<'a>(&'a self, key: &'a Key, expected: Expected, body: &'a Value) -> Pending<'a, u64> {
+        Box::pin(self.put_document(key, expected, body))
+    }
+
+    fn delete<'a>(&'a self, key: &'a Key, revision: u64) -> Pending<'a, ()> {
+        Box::pin(self.delete_document(key, revision))
+    }
+
+    fn put_version<'a>(&'a self, owner: Uid, number: u32, body: &'a Value) -> Pending<'a, ()> {
+        Box::pin(self.insert_version(owner, number, body))
     }
 
     fn delete_versions(&self, owner: Uid) -> Pending<'_, ()> {

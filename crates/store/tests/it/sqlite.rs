@@ -6,7 +6,7 @@ use std::time::Instant;
 use resources::Kind;
 use serde_json::json;
 use sqlx::{Connection, SqliteConnection};
-use store::{Error, Expected, FORMAT, Key, Sqlite, Store};
+use store::{Error, Expected, FORMAT, Key, Read, Sqlite, Store};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_suite() {

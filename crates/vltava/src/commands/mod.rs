@@ -1,10 +1,10 @@
 //! One file a subcommand. A command that talks to the engine takes `--kafka-bootstrap`, one that
 //! needs the process takes `--url`; none of them opens the store.
 
-pub(crate) mod apply;
 pub(crate) mod backtest;
 pub(crate) mod check;
 pub(crate) mod dlq;
+pub(crate) mod gitops;
 pub(crate) mod jsonata;
 pub(crate) mod send;
 pub(crate) mod stages;

@@ -30,7 +30,7 @@ use self::receiver::Received;
 use self::sender::Sent;
 use self::show::Show;
 use crate::cli::Demo;
-use crate::commands::{answer, apply, check, dlq, http};
+use crate::commands::{answer, check, dlq, gitops, http};
 use crate::output;
 use crate::platform::Platform;
 use crate::settings::Settings;
@@ -198,7 +198,7 @@ async fn play(
         );
         flow.iter().map(|(name, text)| ((*name).to_owned(), text.replace(RECEIVER, &here))).collect()
     };
-    apply::put_files(&manifests(&FLOW), &url, apply::How::default())
+    gitops::put_files(&manifests(&FLOW), &url, gitops::How::default(), false)
         .await
         .context("the flow can't be applied")?;
     let stages = await_stages(&url, |stages| stages.len() >= 2 && stages.iter().all(is_running)).await?;
@@ -236,7 +236,7 @@ async fn play(
         stages.iter().filter(|s| s.kind == "Pipeline").map(|s| s.generation_running).sum::<u64>()
     };
     let old = generation(&stages);
-    apply::put_files(&manifests(&FLOW_FIXED), &url, apply::How::default())
+    gitops::put_files(&manifests(&FLOW_FIXED), &url, gitops::How::default(), false)
         .await
         .context("the mended flow can't be applied")?;
     await_stages(&url, |stages| stages.iter().all(is_running) && generation(stages) > old).await?;

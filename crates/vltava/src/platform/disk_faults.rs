@@ -9,7 +9,7 @@ use serde_json::Value;
 use testkit::{Receiver, Reply};
 
 use super::*;
-use crate::commands::apply;
+use crate::commands::gitops;
 
 const SOON: Duration = Duration::from_secs(60);
 /// An ingest request is answered after about this time, where its record can't be stored.
@@ -87,7 +87,7 @@ impl Stand {
             _dir: dir,
         };
         stand.start().await;
-        apply::put(&manifests, &stand.url(), false).await.unwrap();
+        gitops::put(&manifests, &stand.url(), gitops::How::default(), false).await.unwrap();
         stand.flows().await;
         stand
     }

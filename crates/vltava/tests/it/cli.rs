@@ -24,6 +24,8 @@ fn usage_errors_are_2_and_other_errors_1_on_standard_error() {
         (&["topics", "create", "__x", "--kafka-bootstrap", "127.0.0.1:1"], 1, "reserved"),
         (&["status", "--url", "http://127.0.0.1:1"], 1, "vltava up"),
         (&["apply", "-f", "/no/such/folder"], 1, "/no/such/folder"),
+        (&["plan", "-f", "/no/such/folder"], 1, "/no/such/folder"),
+        (&["plan", "-f", ".", "--prune"], 2, "--source"),
         (&["config", "check", "--http", "nowhere"], 1, "http.listen = \"nowhere\" (--http)"),
         (&["config", "check", "--config", "/no/such/file.toml"], 1, "/no/such/file.toml"),
         (&["up", "--http", "0.0.0.0:0", "--data-dir", "/tmp/never-made"], 1, "loopback"),

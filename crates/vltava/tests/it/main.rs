@@ -11,6 +11,7 @@ mod cli;
 mod docs;
 mod engine_faults;
 mod flow;
+mod gitops;
 mod instances;
 mod jsonata;
 mod kill;

@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use jsonata::Program;
 use resources::{EXPRESSION_BYTES_MAX, Spec, folder, is_manifest};
 
-use super::super::{apply, jsonata::source};
+use super::super::{gitops, jsonata::source};
 
 /// What takes the place of a step's expression.
 #[derive(Debug, PartialEq, Eq)]
@@ -35,7 +35,7 @@ impl Candidate {
     }
 
     fn of_manifests(path: &Path) -> Result<(String, Self)> {
-        let files = apply::read(path)?;
+        let files = gitops::read(path)?;
         let manifests = folder(files.iter().map(|(path, text)| (path.as_str(), text.as_str())));
         let manifests = manifests.map_err(|problems| {
             let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();

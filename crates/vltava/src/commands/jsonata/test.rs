@@ -9,13 +9,13 @@ use owo_colors::OwoColorize as _;
 use resources::{Placed, Spec, TransformSpec, TransformTest, folder};
 use serde_json::{Value, json};
 
-use super::super::apply;
+use super::super::gitops;
 use super::difference::{self, Side};
 use crate::cli::JsonataTest;
 use crate::output;
 
 pub(super) fn run(test: &JsonataTest) -> Result<ExitCode> {
-    let files = apply::read(&test.path)?;
+    let files = gitops::read(&test.path)?;
     let manifests = match folder(files.iter().map(|(path, text)| (path.as_str(), text.as_str()))) {
         Ok(manifests) => manifests,
         Err(problems) => {
