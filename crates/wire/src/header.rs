@@ -55,15 +55,31 @@ pub fn request_frame<R: Request>(
     request: &R,
 ) -> Result<Bytes, Error> {
     let mut out = BytesMut::with_capacity(256);
-    0i32.encode(&mut out, FIXED)?;
-    R::API_KEY.encode(&mut out, FIXED)?;
-    version.encode(&mut out, FIXED)?;
-    correlation_id.encode(&mut out, FIXED)?;
-    client_id.to_owned().encode(&mut out, FIXED)?;
+    write_request_frame(&mut out, version, correlation_id, client_id, request)?;
+    Ok(out.freeze())
+}
+
+/// As [`request_frame`], in the place of what `out` has.
+///
+/// # Errors
+/// As [`request_frame`]; what is in `out` then is no frame.
+pub fn write_request_frame<R: Request>(
+    out: &mut BytesMut,
+    version: i16,
+    correlation_id: i32,
+    client_id: &str,
+    request: &R,
+) -> Result<(), Error> {
+    out.clear();
+    0i32.encode(out, FIXED)?;
+    R::API_KEY.encode(out, FIXED)?;
+    version.encode(out, FIXED)?;
+    correlation_id.encode(out, FIXED)?;
+    client_id.to_owned().encode(out, FIXED)?;
     if version >= R::FLEXIBLE_FROM {
-        put_uvarint(&mut out, 0);
+        put_uvarint(out, 0);
     }
-    request.write(&mut out, version)?;
+    request.write(out, version)?;
     seal(out)
 }
 
@@ -99,12 +115,13 @@ pub fn response_frame<M: Message>(version: i16, correlation_id: i32, response: &
         put_uvarint(&mut out, 0);
     }
     response.write(&mut out, version)?;
-    seal(out)
+    seal(&mut out)?;
+    Ok(out.freeze())
 }
 
-fn seal(mut out: BytesMut) -> Result<Bytes, Error> {
+fn seal(out: &mut BytesMut) -> Result<(), Error> {
     let length = out.len() - 4;
     let prefix = i32::try_from(length).map_err(|_| Error::from(ErrorKind::TooLong(length)).at("frame"))?;
     out[..4].copy_from_slice(&prefix.to_be_bytes());
-    Ok(out.freeze())
+    Ok(())
 }

@@ -20,6 +20,8 @@ const ANSWER_BYTES_MAX: usize = 64 << 20;
 const PREFIX_BYTES: usize = 4;
 /// Room for what comes in one read.
 const READ_BYTES: usize = 4 << 10;
+/// The largest request whose memory is kept for the next one.
+const OUTGOING_BYTES_KEPT: usize = 2 << 20;
 /// How long a TCP connection may take.
 const CONNECT: Duration = Duration::from_secs(3);
 /// ApiVersions from which a broker is told who asks; older brokers answer it with their own version 0.
@@ -33,6 +35,8 @@ pub(crate) struct Link {
     correlation_id: i32,
     /// What came with the last answer's beginning and isn't taken yet.
     incoming: BytesMut,
+    /// The last request. Its memory is used again.
+    outgoing: BytesMut,
 }
 
 impl Link {
@@ -52,6 +56,7 @@ impl Link {
             versions: HashMap::new(),
             correlation_id: 0,
             incoming: BytesMut::new(),
+            outgoing: BytesMut::new(),
         };
         link.agree().await?;
         Ok(link)
@@ -97,13 +102,17 @@ impl Link {
 
     async fn exchange<R: Request>(&mut self, request: &R, version: i16) -> Result<Bytes> {
         self.correlation_id = self.correlation_id.wrapping_add(1);
-        let frame = header::request_frame(version, self.correlation_id, &self.client_id, request)
+        let Self { outgoing, correlation_id, client_id, .. } = self;
+        header::write_request_frame(outgoing, version, *correlation_id, client_id, request)
             .map_err(|e| Error::new(Kind::Protocol, R::NAME, e.to_string()).at(&self.address))?;
         let address = self.address.clone();
         let lost = |e: std::io::Error| {
             Error::new(Kind::Unreachable, R::NAME, format!("connection to {address} lost: {e}"))
         };
-        self.stream.write_all(&frame).await.map_err(lost)?;
+        self.stream.write_all(&self.outgoing).await.map_err(lost)?;
+        if self.outgoing.capacity() > OUTGOING_BYTES_KEPT {
+            self.outgoing = BytesMut::new();
+        }
         let incoming = &mut self.incoming;
         while incoming.len() < PREFIX_BYTES {
             incoming.reserve(READ_BYTES);

@@ -10,7 +10,7 @@ use runtime::kill_points::{self, Point};
 use tokio::sync::oneshot;
 use types::{Partition, Record};
 use wire::ErrorCode;
-use wire::records::{BatchBuilder, Compression, HEADER_BYTES};
+use wire::records::{BatchBuilder, HEADER_BYTES};
 
 use crate::{Delivered, Error, Kind, Result, metrics};
 
@@ -96,22 +96,26 @@ impl Batch {
         i32::try_from(self.records.len()).unwrap_or(i32::MAX)
     }
 
-    /// The bytes for the engine, the same each time.
-    pub(super) fn encoded(&mut self, compression: Compression) -> Result<Bytes> {
+    /// The bytes for the engine, the same each time. `builder`: of batches as these are made, and empty.
+    pub(super) fn encoded(&mut self, builder: &mut BatchBuilder) -> Result<Bytes> {
         if let Some(bytes) = &self.encoded {
             return Ok(bytes.clone());
         }
         let Identity { id, epoch } = self.identity;
-        let mut builder =
-            BatchBuilder::new(compression).compressed_only_if_smaller().producer(id, epoch, self.sequence);
+        builder.set_producer(id, epoch, self.sequence);
         builder.reserve(self.records.iter().map(|pending| pending.weight).sum());
         for Pending { record, timestamp_ms, .. } in &self.records {
             let headers = record.headers.iter().map(|h| (h.name.as_bytes(), h.value.as_deref()));
             builder.push_parts(*timestamp_ms, record.key.as_deref(), record.value.as_deref(), headers);
         }
         let built =
-            builder.build().map_err(|e| Error::new(Kind::Other, "make a record batch", e.to_string()))?;
+            builder.build_next().map_err(|e| Error::new(Kind::Other, "make a record batch", e.to_string()))?;
         Ok(self.encoded.insert(built.into_bytes()).clone())
+    }
+
+    /// Its memory, for other batches: it is over.
+    pub(super) fn take_encoded(&mut self) -> Option<Bytes> {
+        self.encoded.take()
     }
 }
 

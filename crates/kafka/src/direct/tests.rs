@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use tokio::sync::oneshot;
 use types::{Record, TopicName};
 use uuid::Uuid;
-use wire::records::{Compression, RawBatch, add_sequence};
+use wire::records::{BatchBuilder, Compression, RawBatch, add_sequence};
 
 use super::batch::{Identity, Pending};
 use super::lanes::{Found, Job, Lanes, Limits};
@@ -116,7 +116,8 @@ enum Answer {
 impl Log {
     /// As Kafka judges a batch (KIP-98, KIP-360).
     fn append(&mut self, job: &mut Job) -> Answer {
-        let bytes = job.batch.encoded(Compression::None).unwrap();
+        let mut builder = BatchBuilder::new(Compression::None);
+        let bytes = job.batch.encoded(&mut builder).unwrap();
         let raw = RawBatch::only(bytes).unwrap();
         raw.validate(1 << 20).unwrap();
         let (header, records) = (*raw.header(), raw.records(1 << 20).unwrap());

@@ -9,6 +9,7 @@ use tokio::sync::{Notify, watch};
 use types::{TopicName, TopicPartition};
 use wire::ErrorCode;
 use wire::api::{ProduceRequest, produce};
+use wire::records::BatchBuilder;
 
 use super::Shared;
 use super::batch::{Identity, Verdict, verdict};
@@ -31,7 +32,7 @@ pub(super) async fn run(shared: Arc<Shared>, broker: i32, wake: Arc<Notify>, mut
     tokio::select! {
         // Only ever an error: the producer was dropped.
         _ = gone.changed() => {}
-        () = Worker { shared: shared.clone(), broker, link: None, failures: 0 }.serve(&wake) => {}
+        () = Worker::new(shared.clone(), broker).serve(&wake) => {}
     }
     tracing::debug!(client = shared.client_id, broker, "nothing is sent any more: the producer was dropped");
 }
@@ -42,9 +43,16 @@ struct Worker {
     /// With the time of its last answer.
     link: Option<(Link, Instant)>,
     failures: u32,
+    /// What batches are made with.
+    builder: BatchBuilder,
 }
 
 impl Worker {
+    fn new(shared: Arc<Shared>, broker: i32) -> Self {
+        let builder = BatchBuilder::new(shared.compression).compressed_only_if_smaller();
+        Self { shared, broker, link: None, failures: 0, builder }
+    }
+
     async fn serve(mut self, wake: &Notify) {
         loop {
             let oldest = self.shared.lanes.lock().oldest(self.broker);
@@ -86,6 +94,8 @@ impl Worker {
             Ok(Err(error)) => return Err(self.unanswered(jobs, error)),
             Err(_) => return Err(self.unanswered(jobs, Error::timeout("Produce", within))),
         };
+        // It holds the batches' bytes, which are used again.
+        drop(request);
         self.link = Some((link, Instant::now()));
         self.failures = 0;
         let throttle = Duration::from_millis(u64::try_from(answer.throttle_time_ms).unwrap_or(0));
@@ -128,11 +138,11 @@ impl Worker {
     }
 
     /// The request, and the batches in it. What can't be made into one is told so.
-    fn request(&self, jobs: Vec<Job>) -> (ProduceRequest, Vec<Job>) {
+    fn request(&mut self, jobs: Vec<Job>) -> (ProduceRequest, Vec<Job>) {
         let mut topics: Vec<(TopicName, Vec<produce::PartitionProduceData>)> = Vec::new();
         let mut sent = Vec::with_capacity(jobs.len());
         for mut job in jobs {
-            match job.batch.encoded(self.shared.compression) {
+            match job.batch.encoded(&mut self.builder) {
                 Ok(records) => {
                     let data =
                         produce::PartitionProduceData { index: job.tp.partition, records: Some(records) };
@@ -184,7 +194,7 @@ impl Worker {
         self.shared.fail(lost, || made_again(&topic));
     }
 
-    fn settle(&self, jobs: Vec<Job>, answer: wire::api::ProduceResponse) {
+    fn settle(&mut self, jobs: Vec<Job>, answer: wire::api::ProduceResponse) {
         let mut answers: HashMap<TopicPartition, produce::PartitionProduceResponse> = HashMap::new();
         for topic in answer.responses {
             let Ok(name) = TopicName::new(&topic.name) else { continue };
@@ -205,8 +215,9 @@ impl Worker {
         self.shared.settled();
     }
 
-    fn judge(&self, job: Job, answer: produce::PartitionProduceResponse) {
-        let Shared { lanes, .. } = &*self.shared;
+    fn judge(&mut self, mut job: Job, answer: produce::PartitionProduceResponse) {
+        let shared = self.shared.clone();
+        let lanes = &shared.lanes;
         let tp = job.tp.clone();
         let code = answer.error_code;
         let uncertain = job.batch.uncertain;
@@ -217,6 +228,9 @@ impl Worker {
         };
         let left = match verdict(code) {
             Verdict::Stored => {
+                if let Some(bytes) = job.batch.take_encoded() {
+                    self.builder.recycle(bytes);
+                }
                 let records = lanes.lock().stored(job);
                 let now = Instant::now();
                 for (delta, pending) in (0..).zip(records) {

@@ -104,35 +104,65 @@ impl Compression {
             }
         }
     }
+}
 
-    /// Compresses `bytes`.
-    pub(super) fn compress(self, bytes: &[u8]) -> Result<Vec<u8>, Error> {
-        match self {
-            Self::None => Ok(bytes.to_vec()),
-            Self::Gzip => {
-                let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
-                encoder.write_all(bytes).and_then(|()| encoder.finish()).map_err(|e| self.error(e))
+/// Memory that compressing one batch after another takes.
+#[derive(Debug, Default)]
+pub(super) struct Compressor {
+    lz4: Option<lz4_flex::frame::FrameEncoder<Vec<u8>>>,
+}
+
+impl Compressor {
+    /// Appends what `bytes` compress to.
+    pub(super) fn compress(
+        &mut self,
+        codec: Compression,
+        bytes: &[u8],
+        mut out: Vec<u8>,
+    ) -> Result<Vec<u8>, Error> {
+        match codec {
+            Compression::None => {
+                out.extend_from_slice(bytes);
+                Ok(out)
             }
-            Self::Snappy => {
-                let mut out = Vec::with_capacity(bytes.len() / 2 + XERIAL_HEADER_BYTES);
+            Compression::Gzip => {
+                let mut encoder = flate2::write::GzEncoder::new(out, flate2::Compression::default());
+                encoder.write_all(bytes).and_then(|()| encoder.finish()).map_err(|e| codec.error(e))
+            }
+            Compression::Snappy => {
                 out.extend_from_slice(&XERIAL_MAGIC);
                 out.extend_from_slice(&1i32.to_be_bytes());
                 out.extend_from_slice(&1i32.to_be_bytes());
                 let mut encoder = snap::raw::Encoder::new();
                 for block in bytes.chunks(XERIAL_BLOCK_BYTES) {
-                    let block = encoder.compress_vec(block).map_err(|e| self.error(e))?;
+                    let block = encoder.compress_vec(block).map_err(|e| codec.error(e))?;
                     out.extend_from_slice(&(block.len() as i32).to_be_bytes());
                     out.extend_from_slice(&block);
                 }
                 Ok(out)
             }
-            Self::Lz4 => {
-                let mut encoder = lz4_flex::frame::FrameEncoder::new(Vec::new());
-                encoder.write_all(bytes).map_err(|e| self.error(e))?;
-                encoder.finish().map_err(|e| self.error(e))
+            Compression::Lz4 => self.lz4(bytes, out).map_err(|e| codec.error(e)),
+            Compression::Zstd => {
+                zstd::stream::copy_encode(bytes, &mut out, 0).map_err(|e| codec.error(e))?;
+                Ok(out)
             }
-            Self::Zstd => zstd::stream::encode_all(bytes, 0).map_err(|e| self.error(e)),
         }
+    }
+
+    /// One frame. Its encoder has buffers of a block each and a table, which the next frame needs again.
+    fn lz4(&mut self, bytes: &[u8], out: Vec<u8>) -> Result<Vec<u8>, lz4_flex::frame::Error> {
+        let mut encoder = self.lz4.take().unwrap_or_else(|| {
+            // A block's size is chosen at the first frame; as the Java client does, by the smallest.
+            let info = lz4_flex::frame::FrameInfo::new().block_size(lz4_flex::frame::BlockSize::Max64KB);
+            lz4_flex::frame::FrameEncoder::with_frame_info(info, Vec::new())
+        });
+        *encoder.get_mut() = out;
+        encoder.write_all(bytes)?;
+        encoder.try_finish()?;
+        let made = std::mem::take(encoder.get_mut());
+        // One that failed isn't used again.
+        self.lz4 = Some(encoder);
+        Ok(made)
     }
 }
 
