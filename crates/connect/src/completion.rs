@@ -5,22 +5,16 @@
 //! stops dispatching before they don't ([`Completion::is_full`]). So a crash never dead-letters or
 //! forgets a record that was committed as done.
 //!
-//! The metadata is text: `c1:` and the run lengths from the low watermark on in base 36, pending
-//! and completed runs in turn, joined by `,`. `c1:1,5` = the watermark's offset is pending, the five
-//! after it are done. The low watermark itself is the committed offset.
+//! The low watermark itself is the committed offset; the metadata's text is that of [`ranges`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use types::Offset;
 
+use crate::ranges::{self, Runs, Size};
+
 /// Kafka's default for `offset.metadata.max.bytes`.
 pub const METADATA_BYTES_MAX: usize = 4096;
-
-/// Runs of completed offsets above the watermark: 20 bytes each at most (two numbers of up to nine
-/// base-36 digits, which is 10^14 offsets, and two commas) fit the metadata with the prefix.
-pub const RUNS_MAX: usize = 200;
-
-const PREFIX: &str = "c1:";
 
 /// One partition's progress.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,10 +23,12 @@ pub struct Completion {
     low: Offset,
     /// One past the highest offset that was seen.
     next: Offset,
-    /// Completed runs above `low`: start -> end (exclusive); never adjacent, never overlapping.
-    runs: BTreeMap<Offset, Offset>,
+    /// Completed runs above `low`.
+    runs: Runs,
     /// Seen and not done.
     pending: BTreeSet<Offset>,
+    /// Of the ranges as they were, and how many completions came since.
+    size: (Size, usize),
 }
 
 /// The text in an offset commit isn't ours.
@@ -43,30 +39,19 @@ pub struct MetadataError(String);
 impl Completion {
     /// Starts at the committed offset: nothing above it is done.
     pub fn new(committed: Offset) -> Self {
-        Self { low: committed, next: committed, runs: BTreeMap::new(), pending: BTreeSet::new() }
+        Self::with(committed, Runs::new())
     }
 
     /// Goes on from an offset commit. Empty metadata means no ranges.
     pub fn from_commit(committed: Offset, metadata: &str) -> Result<Self, MetadataError> {
-        let mut completion = Self::new(committed);
-        if metadata.is_empty() {
-            return Ok(completion);
-        }
-        let error = || MetadataError(metadata.chars().take(80).collect());
-        let lengths = metadata.strip_prefix(PREFIX).ok_or_else(error)?;
-        let mut at = committed;
-        for (index, length) in lengths.split(',').filter(|s| !s.is_empty()).enumerate() {
-            let length = i64::from_str_radix(length, 36).ok().filter(|l| *l > 0).ok_or_else(error)?;
-            let end = at.checked_add(length).ok_or_else(error)?;
-            if index % 2 == 1 {
-                completion.runs.insert(at, end);
-            }
-            at = end;
-        }
-        if completion.runs.len() > RUNS_MAX {
-            return Err(error());
-        }
-        Ok(completion)
+        let runs = ranges::decode(committed, metadata);
+        let runs = runs.ok_or_else(|| MetadataError(metadata.chars().take(80).collect()))?;
+        Ok(Self::with(committed, runs))
+    }
+
+    fn with(committed: Offset, runs: Runs) -> Self {
+        let size = (Size::of(committed, &runs), 0);
+        Self { low: committed, next: committed, runs, pending: BTreeSet::new(), size }
     }
 
     /// Takes note of a record that was read. `false`: it is done already (by an earlier owner), or
@@ -111,6 +96,7 @@ impl Completion {
         if !self.pending.remove(&offset) {
             return;
         }
+        self.size.1 += 1;
         let end = self.runs.remove(&(offset + 1)).unwrap_or(offset + 1);
         match self.runs.range_mut(..offset).next_back() {
             Some((_, previous)) if *previous == offset => *previous = end,
@@ -136,43 +122,30 @@ impl Completion {
         self.pending.len()
     }
 
-    /// Whether another dispatch could make the ranges outgrow the metadata.
-    pub fn is_full(&self, in_flight: usize) -> bool {
-        self.runs.len() + in_flight >= RUNS_MAX
+    /// Whether another dispatch could make the ranges outgrow the metadata, with so many under way.
+    pub fn is_full(&mut self, in_flight: usize) -> bool {
+        let (size, since) = self.size;
+        if self.fits(size, since + in_flight + 1) {
+            return false;
+        }
+        if since > 0 {
+            self.size = (Size::of(self.low, &self.runs), 0);
+        }
+        !self.fits(self.size.0, in_flight + 1)
+    }
+
+    fn fits(&self, size: Size, completions: usize) -> bool {
+        // Those of an earlier owner may end behind what was seen.
+        let last = self.runs.last_key_value().map_or(self.next, |(_, end)| self.next.max(*end));
+        size.after(completions, self.low, last) <= METADATA_BYTES_MAX
     }
 
     /// What goes into the offset commit's metadata.
     pub fn metadata(&self) -> String {
-        if self.runs.is_empty() {
-            return String::new();
-        }
-        let mut text = String::from(PREFIX);
-        let mut at = self.low;
-        for (start, end) in &self.runs {
-            for length in [start - at, end - start] {
-                if text.len() > PREFIX.len() {
-                    text.push(',');
-                }
-                push_base36(&mut text, length);
-            }
-            at = *end;
-        }
+        let text = ranges::encode(self.low, &self.runs);
         debug_assert!(text.len() <= METADATA_BYTES_MAX);
         text
     }
-}
-
-fn push_base36(text: &mut String, mut number: i64) {
-    let mut digits = Vec::with_capacity(13);
-    loop {
-        let digit = u32::try_from(number.rem_euclid(36)).expect("a remainder of 36 fits");
-        digits.push(char::from_digit(digit, 36).expect("a remainder of 36 is a digit"));
-        number /= 36;
-        if number <= 0 {
-            break;
-        }
-    }
-    text.extend(digits.iter().rev());
 }
 
 #[cfg(test)]
@@ -200,7 +173,7 @@ mod tests {
         for offset in [2, 3, 5] {
             c.complete(offset);
         }
-        assert_eq!((c.low(), c.metadata().as_str()), (0, "c1:2,2,1,1"));
+        assert_eq!(c.low(), 0);
         let mut back = Completion::from_commit(c.low(), &c.metadata()).unwrap();
         let fresh: Vec<_> = (0..8).filter(|o| back.see(*o)).collect();
         assert_eq!(fresh, [0, 1, 4, 6, 7]);
@@ -221,24 +194,48 @@ mod tests {
 
     #[test]
     fn foreign_metadata_is_an_error() {
-        for bad in ["x", "c1:-1", "c1:zzzzzzzzzzzzzzzzz", "c1:0"] {
-            assert!(Completion::from_commit(0, bad).is_err(), "{bad}");
+        assert_eq!(Completion::from_commit(0, "v1:x").unwrap_err().to_string(), "offset metadata \"v1:x\" isn't a completion list");
+    }
+
+    /// Whatever the distance of offsets: what may be dispatched fits when it is done, and not much room is left unused.
+    #[test]
+    fn a_full_window_fits_the_metadata() {
+        for (stride, done_min) in [(2, 5_000), (17, 2_900), (1_000, 1_000), (10_i64.pow(13), 230)] {
+            let mut c = Completion::new(0);
+            assert!(c.see(0));
+            let mut done = 0;
+            while !c.is_full(0) {
+                let at = c.next + stride - 2;
+                assert!(c.see(at) && c.see(at + 1));
+                c.complete(at + 1);
+                done += 1;
+            }
+            let length = c.metadata().len();
+            assert!(length <= METADATA_BYTES_MAX, "{length} at {stride}");
+            assert!(done >= done_min, "{done} of stride {stride} in {length}");
+            // The oldest may always go, and makes it no longer.
+            c.complete(0);
+            assert!(c.metadata().len() <= METADATA_BYTES_MAX);
         }
     }
 
     #[test]
-    fn a_full_window_fits_the_metadata() {
+    fn with_many_under_way_the_window_is_full_before() {
         let mut c = Completion::new(0);
-        let stride = 10_i64.pow(13);
-        let start = |run: i64| run * stride;
-        for run in 0..=i64::try_from(RUNS_MAX).unwrap() {
-            assert!(c.see(start(run)));
-            assert!(c.see(start(run) + 1));
+        let under_way = 64;
+        let offset = |n: usize| i64::try_from(n * 1_009).unwrap();
+        let mut n = 0;
+        while !c.is_full(under_way) {
+            assert!(c.see(offset(n)) && c.see(offset(n) + 1));
+            c.complete(offset(n) + 1);
+            n += 1;
         }
-        for run in 1..=i64::try_from(RUNS_MAX).unwrap() {
-            c.complete(start(run) + 1);
+        for more in n..n + under_way {
+            assert!(c.see(offset(more)) && c.see(offset(more) + 500));
         }
-        assert!(c.is_full(0));
+        for more in n..n + under_way {
+            c.complete(offset(more) + 500);
+        }
         assert!(c.metadata().len() <= METADATA_BYTES_MAX, "{}", c.metadata().len());
     }
 

@@ -16,6 +16,7 @@ pub mod breaker;
 pub mod completion;
 pub mod config;
 mod metrics;
+mod ranges;
 pub mod retry;
 mod runtime_loop;
 pub mod schedule;

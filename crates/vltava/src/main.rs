@@ -17,6 +17,11 @@ use clap::Parser as _;
 use cli::{Cli, Command, ConfigCommand};
 use serde_json::json;
 
+/// Why: ARCHITECTURE.md.
+#[cfg(not(target_env = "msvc"))]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// `NAME:PASS`: where a process under test dies; see [`runtime::kill_points`].
 const KILL_POINT: &str = "VLTAVA_TEST_KILL_POINT";
 

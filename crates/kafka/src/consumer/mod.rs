@@ -31,8 +31,11 @@ use crate::{ClientConfig, Error, Kind, Result, raw};
 
 /// What librdkafka may hold of one partition before it stops fetching it, beside the owner's buffer.
 const PARTITION_QUEUE_BYTES: usize = 256 << 10;
-/// One partition's part of one fetch answer. A larger record still comes, alone.
-const PARTITION_FETCH_BYTES: usize = 512 << 10;
+/// One partition's part of one fetch answer, as it is compressed: JSON unfolds to ten times of that and more, and is held
+/// unfolded. A larger record still comes, alone.
+const PARTITION_FETCH_BYTES: usize = 128 << 10;
+/// One fetch answer, as it is compressed.
+const FETCH_BYTES: usize = 1 << 20;
 /// How long a question to the engine (offsets, watermarks) may take.
 const QUERY: Duration = Duration::from_secs(10);
 /// How long any call may take, its turn included.
@@ -271,7 +274,7 @@ impl Consumer {
     }
 
     fn settings(client: &ClientConfig, fetch: &FetchConfig) -> Result<rdkafka::ClientConfig> {
-        let FetchConfig { buffer_bytes_max, records_max: _, end_of_partition, wait_max_ms } = fetch;
+        let FetchConfig { buffer_bytes_max: _, records_max: _, end_of_partition, wait_max_ms } = fetch;
         let mut settings = client.base()?;
         settings
             .set("enable.auto.commit", "false")
@@ -280,7 +283,7 @@ impl Consumer {
             .set("isolation.level", "read_committed")
             .set("enable.partition.eof", end_of_partition.to_string())
             .set("queued.max.messages.kbytes", (PARTITION_QUEUE_BYTES / 1024).to_string())
-            .set("fetch.max.bytes", (*buffer_bytes_max).max(1 << 20).to_string())
+            .set("fetch.max.bytes", FETCH_BYTES.to_string())
             .set("max.partition.fetch.bytes", PARTITION_FETCH_BYTES.to_string())
             .set("fetch.queue.backoff.ms", "20")
             .set("fetch.error.backoff.ms", "100")
