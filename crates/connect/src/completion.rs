@@ -194,7 +194,10 @@ mod tests {
 
     #[test]
     fn foreign_metadata_is_an_error() {
-        assert_eq!(Completion::from_commit(0, "v1:x").unwrap_err().to_string(), "offset metadata \"v1:x\" isn't a completion list");
+        assert_eq!(
+            Completion::from_commit(0, "v1:x").unwrap_err().to_string(),
+            "offset metadata \"v1:x\" isn't a completion list"
+        );
     }
 
     /// Whatever the distance of offsets: what may be dispatched fits when it is done, and not much room is left unused.

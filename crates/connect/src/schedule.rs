@@ -26,7 +26,7 @@ const FAILING_KEYS_MAX: usize = 10_000;
 
 /// What all partitions of a task may hold of keys that don't fail, in payload bytes: enough to keep every write busy while
 /// the engine is asked for more. Keys that fail are held against [`Bounds`] alone, so that they don't hold up others.
-const AHEAD_BYTES_MAX: usize = 4 << 20;
+const AHEAD_BYTES_MAX: usize = 16 << 20;
 
 /// How much a partition may hold that isn't done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

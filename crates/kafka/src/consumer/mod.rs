@@ -33,9 +33,9 @@ use crate::{ClientConfig, Error, Kind, Result, raw};
 const PARTITION_QUEUE_BYTES: usize = 256 << 10;
 /// One partition's part of one fetch answer, as it is compressed: JSON unfolds to ten times of that and more, and is held
 /// unfolded. A larger record still comes, alone.
-const PARTITION_FETCH_BYTES: usize = 128 << 10;
+const PARTITION_FETCH_BYTES: usize = 256 << 10;
 /// One fetch answer, as it is compressed.
-const FETCH_BYTES: usize = 1 << 20;
+const FETCH_BYTES: usize = 2 << 20;
 /// How long a question to the engine (offsets, watermarks) may take.
 const QUERY: Duration = Duration::from_secs(10);
 /// How long any call may take, its turn included.

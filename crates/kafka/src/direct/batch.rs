@@ -108,8 +108,9 @@ impl Batch {
             let headers = record.headers.iter().map(|h| (h.name.as_bytes(), h.value.as_deref()));
             builder.push_parts(*timestamp_ms, record.key.as_deref(), record.value.as_deref(), headers);
         }
-        let built =
-            builder.build_next().map_err(|e| Error::new(Kind::Other, "make a record batch", e.to_string()))?;
+        let built = builder
+            .build_next()
+            .map_err(|e| Error::new(Kind::Other, "make a record batch", e.to_string()))?;
         Ok(self.encoded.insert(built.into_bytes()).clone())
     }
 

@@ -221,14 +221,26 @@ impl<'a> Bed<'a> {
         let rate = at_once.per_second;
         at_once.publish(self, format!("{engine}: delivery at once"), goal, apart, &[], None);
         let possible = IN_FLIGHT / LATENCY.as_secs_f64();
+        let bare = self.bare()?;
         let some = if self.quick { 10_000 } else { 30_000 };
         let slow = self.deliver(bootstrap, some, LATENCY, None)?;
         let name = format!("{engine}: delivery, 20 ms latency");
-        slow.publish(self, name, goal, apart, &[("possible", possible)], Some(0.95));
+        slow.publish(self, name, goal, apart, &[("bare posts", bare), ("64 / 20 ms", possible)], Some(0.95));
         let failing = self.deliver(bootstrap, count, Duration::ZERO, Some(7))?;
         let name = format!("{engine}: delivery, one key of {KEYS} fails");
         failing.publish(self, name, goal, apart, &[("none fails", rate)], Some(0.9));
         Ok(())
+    }
+
+    /// What a receiver that takes its time is sent a second over as many connections, by requests of the same size without anything
+    /// behind them: timers and the load itself are in it.
+    fn bare(&self) -> Result<f64> {
+        let receiver = Receiver::start(LATENCY, 0)?;
+        let body = load::event("\"n\":1", 1 << 10);
+        let sent = load::send(receiver.address, Pace::Closed(self.lasts()), move |_| {
+            load::post("bare", None, &body)
+        })?;
+        Ok(sent.per_second())
     }
 
     /// Delivers what lies in a topic; of the key that fails nothing is taken.
@@ -404,7 +416,7 @@ impl Delivered {
         case.rate(self.per_second, None, beside);
         case.cpu(self.cpu, self.done, cpu_goal, &[]);
         case.peak(self.peak_mib, apart.then_some(60.0), &[]);
-        if let (Some(ratio), [(baseline, _)]) = (ratio, beside) {
+        if let (Some(ratio), [(baseline, _), ..]) = (ratio, beside) {
             let at = bed.figures.len() - 3;
             let rate = bed.figures.remove(at).goal(baseline, ratio);
             bed.figures.insert(at, rate);

@@ -33,7 +33,7 @@ pub(super) struct Receiver {
 }
 
 impl Receiver {
-    /// Answers 200 after `latency`; notes the arrivals of events below `numbered`.
+    /// Answers 202 after `latency`; notes the arrivals of events below `numbered`.
     pub(super) fn start(latency: Duration, numbered: usize) -> Result<Self> {
         let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
         listener.set_nonblocking(true)?;
@@ -62,7 +62,7 @@ impl Receiver {
         Ok(Self { address, counts, stop: Some(stop) })
     }
 
-    /// Events that were answered 200.
+    /// Events that were answered 202.
     pub(super) fn taken(&self) -> u64 {
         self.counts.taken.load(Ordering::Relaxed)
     }
@@ -117,7 +117,7 @@ async fn serve(mut stream: TcpStream, latency: Duration, counts: Arc<Counts>) {
             b"HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\n\r\n"
         } else {
             counts.taken.fetch_add(1, Ordering::Relaxed);
-            b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
+            b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n"
         };
         if stream.write_all(answer).await.is_err() {
             return;
