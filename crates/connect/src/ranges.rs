@@ -180,7 +180,7 @@ impl Reader<'_> {
     }
 
     /// Only zeros are left, of one character.
-    fn is_over(mut self) -> bool {
+    fn is_over(&mut self) -> bool {
         self.symbol & ((1 << self.left) - 1) == 0 && self.text.next().is_none()
     }
 }
