@@ -65,7 +65,7 @@ impl Gateway {
         let deps = Deps { topics, sink: kept.clone(), look: Arc::new(Notify::new()), metrics };
         Self {
             runtime: runtime.expect("a runtime of one thread"),
-            router: ingest::router(config, deps),
+            router: ingest::router(config, deps).layer(axum::Extension(auth::Access::local())),
             kept,
             _topics: sender,
         }

@@ -14,7 +14,7 @@ const LAYERS: [&[&str]; 9] = [
     &["pipeline", "connectors", "broker"],
     &["connect"],
     &["deadletter"],
-    &["kafka", "store"],
+    &["kafka", "store", "auth"],
     &["resources", "wire", "runtime"],
     &["types", "jsonata"],
 ];

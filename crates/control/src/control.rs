@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use auth::{Access, Authorizer};
 use connect::SinkFactory;
 
 use jiff::Timestamp;
@@ -86,7 +87,7 @@ impl Change {
 }
 
 /// How a resource is written.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Write {
     /// Everything is checked, and nothing written.
     pub dry_run: bool,
@@ -96,6 +97,8 @@ pub struct Write {
     pub rollout: Rollout,
     /// The GitOps source that owns the resource from now on; `None`: who owns it goes on to.
     pub source: Option<String>,
+    /// Whose permissions bound it; `None`: the process' own.
+    pub caller: Option<Access>,
 }
 
 /// The outcome of a PUT.
@@ -128,6 +131,8 @@ pub struct Deps {
     pub sinks: Vec<Arc<dyn SinkFactory>>,
     /// For redrives.
     pub client: ClientConfig,
+    /// Which is told who may come in.
+    pub authorizer: Arc<Authorizer>,
 }
 
 /// The control plane's state.
@@ -138,6 +143,7 @@ pub struct Control {
     pub(crate) stages: Arc<dyn Stages>,
     pub(crate) sinks: Vec<Arc<dyn SinkFactory>>,
     pub(crate) client: ClientConfig,
+    pub(crate) authorizer: Arc<Authorizer>,
     pub(crate) writes: Mutex<()>,
     pub(crate) tests: Semaphore,
 }
@@ -151,7 +157,7 @@ impl std::fmt::Debug for Control {
 impl Control {
     /// Nothing is asked of anybody yet.
     pub fn new(config: Config, deps: Deps) -> Self {
-        let Deps { store, stages, sinks, client } = deps;
+        let Deps { store, stages, sinks, client, authorizer } = deps;
         let client = client.named("control");
         Self {
             store,
@@ -160,9 +166,15 @@ impl Control {
             stages,
             sinks,
             client,
+            authorizer,
             writes: Mutex::new(()),
             tests: Semaphore::new(TESTED_MAX),
         }
+    }
+
+    /// Which is told who may come in.
+    pub fn authorizer(&self) -> &Arc<Authorizer> {
+        &self.authorizer
     }
 
     /// Every pipeline and connector, as it is now.
@@ -232,7 +244,8 @@ impl Control {
         limit: usize,
     ) -> Result<Listed, Error> {
         let limit = limit.clamp(1, LIST_MAX - 1);
-        if let Some(workspace) = workspace {
+        // Clients are in none.
+        if let Some(workspace) = workspace.filter(|_| kind != Kind::Client) {
             self.workspace(workspace).await?;
         }
         let after = after.map(|name| Key::new(workspace.unwrap_or(name), kind, name));
@@ -354,6 +367,9 @@ impl Control {
             let expected =
                 before.map_or(Expected::Absent, |before| Expected::Revision(before.metadata.revision));
             resource.metadata.revision = self.store.put(key, expected, &body(&resource)).await?;
+            if key.kind == Kind::Client {
+                self.client_was_put(&resource)?;
+            }
             crate::metrics::changed(key.kind.as_str(), change.as_str());
             tracing::info!(
                 kind = %key.kind,
@@ -398,6 +414,9 @@ impl Control {
         }
         let uid = resource(&document)?.metadata.uid;
         self.store.delete(key, document.revision).await?;
+        if key.kind == Kind::Client {
+            self.authorizer.remove_client(&key.name);
+        }
         if key.kind == Kind::Transform {
             self.store.delete_versions(uid).await?;
         }
@@ -412,7 +431,7 @@ impl Control {
         let root = self.get(key).await?;
         let others = match key.kind {
             Kind::Workspace | Kind::Topic | Kind::Transform => self.all(Some(&key.workspace), None).await?,
-            Kind::Pipeline | Kind::Connector | Kind::Redrive => Vec::new(),
+            Kind::Pipeline | Kind::Connector | Kind::Client | Kind::Redrive => Vec::new(),
         };
         let mut going: Vec<Resource> = Vec::new();
         let mut named = vec![root];
@@ -439,6 +458,7 @@ impl Control {
             Kind::Transform => 2,
             Kind::Topic => 3,
             Kind::Workspace => 4,
+            Kind::Client => 5,
         });
         Ok(going)
     }
@@ -463,7 +483,7 @@ impl Control {
         let mut dependants = Vec::new();
         let others = match key.kind {
             Kind::Workspace | Kind::Topic | Kind::Transform => self.all(Some(&key.workspace), None).await?,
-            Kind::Pipeline | Kind::Connector | Kind::Redrive => Vec::new(),
+            Kind::Pipeline | Kind::Connector | Kind::Client | Kind::Redrive => Vec::new(),
         };
         for other in others {
             let names = match key.kind {

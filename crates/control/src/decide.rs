@@ -5,10 +5,12 @@
 
 use std::collections::BTreeSet;
 
+use auth::{Access, Denied};
 use jiff::Timestamp;
 use resources::{Kind, Manifest, Problems, Resource, Spec, UNOWNED, WorkspaceSpec};
 use serde_json::Value;
 use store::{Key, Read};
+use types::{Scope, TopicName};
 
 use crate::admit::{Admission, Admitted};
 use crate::backtest::Gate;
@@ -44,6 +46,14 @@ pub(crate) struct Decided {
 }
 
 impl Control {
+    /// Whether the caller's topics are those that a resource names, as it is.
+    pub(crate) async fn may_see_topics(&self, key: &Key, caller: &Access) -> Result<(), Error> {
+        // What isn't there is for who asks for more to say.
+        let Some(document) = self.store.get(key).await? else { return Ok(()) };
+        let spec = spec(&resource(&document)?)?;
+        Ok(topics(&spec).into_iter().try_for_each(|topic| caller.topic(topic))?)
+    }
+
     pub(crate) async fn decide(
         &self,
         store: &dyn Read,
@@ -53,16 +63,27 @@ impl Control {
         how: &Write,
     ) -> Result<Decided, Error> {
         let Wanted { manifest, tested, gate } = wanted;
+        if let Some(caller) = &how.caller {
+            permitted(caller, key, &manifest.spec)?;
+        }
         let document = store.get(key).await?;
         let revision = document.as_ref().map(|document| document.revision);
         precondition.check(revision)?;
         let before = document.as_ref().map(resource).transpose()?;
-        let (rules, new_workspace) = match (key.kind, workspace(store, &key.workspace).await) {
-            (Kind::Workspace, _) => (WorkspaceSpec::default(), false),
-            // Whoever may put a resource may make its workspace, until there are roles.
-            (_, Err(Error::NoWorkspace(_))) => (WorkspaceSpec::default(), true),
+        let (mut rules, new_workspace) = match (key.kind, workspace(store, &key.workspace).await) {
+            (Kind::Workspace | Kind::Client, _) => (WorkspaceSpec::default(), false),
+            // A workspace that is made by the way has no rules: it is for whom no rules are meant.
+            (_, Err(Error::NoWorkspace(_)))
+                if how.caller.as_ref().is_none_or(|caller| caller.installation().is_ok()) =>
+            {
+                (WorkspaceSpec::default(), true)
+            }
             (_, found) => (found?, false),
         };
+        if how.caller.as_ref().is_some_and(|caller| caller.installation().is_err()) {
+            // All that the process can read (the keys of tokens, too) is a local person's to name.
+            rules.references.get_or_insert_default();
+        }
         let admission = Admission {
             store,
             config: &self.config,
@@ -119,22 +140,45 @@ impl Control {
     }
 }
 
+/// Whether the caller may make the resource be so: whoever could let a pipeline read a topic for him could read it.
+fn permitted(caller: &Access, key: &Key, spec: &Spec) -> Result<(), Denied> {
+    match key.kind {
+        Kind::Workspace | Kind::Client => {
+            caller.scope(Scope::Admin)?;
+            return caller.installation();
+        }
+        _ => caller.workspace(&key.workspace)?,
+    }
+    let own = (key.kind == Kind::Topic).then(|| TopicName::for_caller(&key.name).ok()).flatten();
+    topics(spec).into_iter().chain(&own).try_for_each(|topic| caller.topic(topic))
+}
+
+/// The topics that a spec names.
+fn topics(spec: &Spec) -> Vec<&TopicName> {
+    match spec {
+        Spec::Pipeline(pipeline) => {
+            pipeline.sources.iter().map(|source| &source.topic).chain([&pipeline.target.topic]).collect()
+        }
+        Spec::Connector(connector) => connector.topics.iter().collect(),
+        Spec::Topic(topic) => topic.dead_letter.iter().collect(),
+        Spec::Workspace(_) | Spec::Transform(_) | Spec::Client(_) => Vec::new(),
+    }
+}
+
 /// The topics and transforms that a resource names, in its own workspace.
 pub(crate) fn named(resource: &Resource) -> Result<BTreeSet<(Kind, String)>, Error> {
-    let topic = |topic: &types::TopicName| (Kind::Topic, topic.to_string());
-    Ok(match spec(resource) {
-        Ok(Spec::Pipeline(pipeline)) => {
-            let steps = pipeline.steps.iter().map(|step| (Kind::Transform, step.transform.clone()));
-            let sources = pipeline.sources.iter().map(|source| topic(&source.topic));
-            steps.chain(sources).chain([topic(&pipeline.target.topic)]).collect()
-        }
-        Ok(Spec::Connector(connector)) => connector.topics.iter().map(topic).collect(),
-        Ok(Spec::Topic(spec)) => spec.dead_letter.iter().map(topic).collect(),
-        Ok(Spec::Workspace(_) | Spec::Transform(_)) => BTreeSet::new(),
+    let spec = match spec(resource) {
+        Ok(spec) => spec,
         // A Redrive's record of a run has no spec that people write, and names nothing that must stay.
-        Err(_) if resource.kind == Kind::Redrive => BTreeSet::new(),
+        Err(_) if resource.kind == Kind::Redrive => return Ok(BTreeSet::new()),
         Err(error) => return Err(error),
-    })
+    };
+    let mut named: BTreeSet<_> =
+        topics(&spec).into_iter().map(|topic| (Kind::Topic, topic.to_string())).collect();
+    if let Spec::Pipeline(pipeline) = &spec {
+        named.extend(pipeline.steps.iter().map(|step| (Kind::Transform, step.transform.clone())));
+    }
+    Ok(named)
 }
 
 /// Whether `other` names the topic or transform.

@@ -55,6 +55,9 @@ pub enum Error {
         /// Its report.
         report: Box<Value>,
     },
+    /// The caller may not.
+    #[error(transparent)]
+    Denied(#[from] auth::Denied),
     /// The request says what can't be.
     #[error("{0}")]
     BadRequest(String),
@@ -120,6 +123,7 @@ impl From<Error> for Problem {
             Error::Busy(_) => {
                 Self::new(StatusCode::TOO_MANY_REQUESTS, "busy").detail(detail).retry_after(BUSY_RETRY_S)
             }
+            Error::Denied(denied) => denied.into(),
             Error::BadRequest(_) => Self::new(StatusCode::BAD_REQUEST, "invalid_request").detail(detail),
             Error::NotAllowed(_) => {
                 Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed").detail(detail)

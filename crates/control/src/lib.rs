@@ -14,13 +14,16 @@
 //!
 //! It must not know how stages work: it talks to them by [`Stages`], and to the engine by [`Engine`].
 //!
-//! Not here yet: authentication and permissions (every listener is on loopback until then), policies, audit, the
-//! OpenAPI document, several control planes on one store.
+//! - Nobody does what he has no permission for: each route demands one before its handler runs, and what a write would do is
+//!   decided within its caller's.
+//!
+//! Not here yet: people and their roles, policies, audit, the OpenAPI document, several control planes on one store.
 
 mod action;
 mod admit;
 mod api;
 mod backtest;
+mod clients;
 mod config;
 mod control;
 mod decide;
@@ -43,6 +46,7 @@ pub mod transform_test;
 pub use action::Action;
 pub use admit::Sample;
 pub use api::router;
+pub use clients::{AskedOfClient, client_key};
 pub use config::{Config, EngineKind};
 pub use control::{Change, Control, Deps, Listed, Precondition, Put, Write};
 pub use engine::{Created, Engine, EngineError, EngineTopic, KafkaEngine, NewTopic};

@@ -13,6 +13,8 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use types::Uid;
 
+use crate::clients;
+
 /// How a topic is; MODEL's states.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub(crate) enum TopicState {
@@ -128,6 +130,11 @@ impl Seen {
                 stages.iter().find(|stage| stage.uid == uid).map_or_else(starting, |stage| json!(stage))
             }
             Kind::Redrive => self.runs.read().get(&uid).cloned().unwrap_or(Value::Null),
+            Kind::Client => {
+                // In its place, not beside it: what is stored isn't for anybody's eyes.
+                resource.status = clients::shown(&resource.status);
+                return;
+            }
             Kind::Workspace | Kind::Transform => return,
         };
         let Value::Object(seen) = seen else { return };

@@ -87,6 +87,7 @@ fn router<S: Sink>(topic: &str, sink: S) -> Router {
     let table = TopicTable::new([(TopicName::new(topic).unwrap(), entry)]);
     let (_, topics) = watch::channel(Arc::new(table));
     ingest::router(Config::default(), Deps { topics, sink, look: Arc::default(), metrics: Metrics::new() })
+        .layer(axum::Extension(auth::Access::local()))
 }
 
 /// Returns CPU seconds for 100,000 requests.

@@ -7,6 +7,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use auth::Access;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
@@ -20,7 +21,7 @@ use serde::Serialize;
 use serde_json::json;
 use tokio::sync::Notify;
 use tracing::warn;
-use types::{EventId, Offset, Partition, RequestId, TopicName, TopicNameError, names};
+use types::{EventId, Offset, Partition, RequestId, Scope, StreamName, TopicName, TopicNameError, names};
 
 use crate::admission::Admission;
 use crate::event::{self, Envelope, Events};
@@ -155,10 +156,18 @@ impl<S: Sink> Gateway<S> {
         body: Body,
         request_id: RequestId,
     ) -> Result<(EventId, usize, Places), Problem> {
-        let table = self.table(name.as_ref().ok().map(|Path(name)| name.as_str())).await;
-        let known = topic_name(name, head).and_then(|name| match table.get(name.as_str()) {
-            Some(topic) => Ok((name, topic)),
-            None => Err(unknown(&name)),
+        // By the name alone: who may not write to it isn't told whether there is such a topic.
+        let name = topic_name(name, head).and_then(|name| {
+            let access = Access::from_extensions(&head.extensions)?;
+            access.scope(Scope::IngestWrite)?;
+            access.topic(&name)?;
+            Ok((name, access))
+        });
+        let table = self.table(name.as_ref().ok().map(|(name, _)| name)).await;
+        let known = name.and_then(|(name, access)| match table.get(name.as_str()) {
+            Some(topic) if self.is_in_reach(access, &name, topic) => Ok((name, topic)),
+            // A topic of others and none at all are the same.
+            _ => Err(unknown(&name)),
         });
         let known = known.and_then(|(name, topic)| Ok((name, topic, envelope(&head.headers, request_id)?)));
         let (name, topic, envelope) = match known {
@@ -180,15 +189,27 @@ impl<S: Sink> Gateway<S> {
         Ok((envelope.event_id, records, places))
     }
 
+    /// Whether the topic is one of the caller's workspaces: that of its Topic resource, else the one that its name says.
+    fn is_in_reach(&self, access: &Access, name: &TopicName, topic: &TopicEntry) -> bool {
+        if access.installation().is_ok() {
+            return true;
+        }
+        let env = &self.config.deployment_env;
+        let by_name = || {
+            let stream = StreamName::parse(name).filter(|stream| *env == stream.env.as_bytes());
+            stream.map(|stream| stream.workspace)
+        };
+        let workspace = topic.workspace.clone().or_else(by_name);
+        workspace.is_some_and(|workspace| access.workspace(&workspace).is_ok())
+    }
+
     /// The table of this moment; where it doesn't have the topic, the next one, if it comes soon: the topic may have
     /// been made a moment ago.
-    async fn table(&self, topic: Option<&str>) -> Arc<TopicTable> {
+    async fn table(&self, topic: Option<&TopicName>) -> Arc<TopicTable> {
         let mut topics = self.topics.clone();
         let table = topics.borrow_and_update().clone();
-        // A name that can't be a topic's is not worth a look.
-        let unknown =
-            topic.is_some_and(|name| TopicName::for_caller(name).is_ok() && table.get(name).is_none());
-        if !unknown {
+        // What is refused anyway is not worth a look.
+        if topic.is_none_or(|name| table.get(name.as_str()).is_some()) {
             return table;
         }
         self.look.notify_one();

@@ -9,7 +9,7 @@
 //! It must not know resources' life cycles (a [`TopicTable`] is all that it
 //! sees of them), nor what reads the records.
 //!
-//! Not done: `ingest.quarantine` (storing authenticated rejects needs authentication), NDJSON bodies,
+//! Not done: `ingest.quarantine`, NDJSON bodies,
 //! content encodings, CloudEvents in structured mode as more than JSON (their `id` isn't the record's
 //! `x-event-id`), webhook signatures, schemas, reading back.
 
@@ -95,7 +95,8 @@ pub struct Deps<S> {
 }
 
 /// `POST /ingest/{topic}` (202) and `POST /api/v1/events/{topic}` (200, with partition and offset). To be served by
-/// [`runtime::http`], which gives requests their ids and problems their last touch.
+/// [`runtime::http`], which gives requests their ids and problems their last touch, and whose gate says who calls
+/// ([`auth::Access`]); who isn't said may do nothing.
 pub fn router<S: Sink>(config: Config, deps: Deps<S>) -> Router {
     let Deps { topics, sink, look, metrics } = deps;
     let bodies = BodyMemory::new(config.bodies_bytes_max);

@@ -9,7 +9,9 @@ use types::Uid;
 
 use crate::decode::{At, Object};
 use crate::problem::{Problems, child};
-use crate::{API_VERSION, ConnectorSpec, Kind, PipelineSpec, TopicSpec, TransformSpec, WorkspaceSpec, name};
+use crate::{
+    API_VERSION, ClientSpec, ConnectorSpec, Kind, PipelineSpec, TopicSpec, TransformSpec, WorkspaceSpec, name,
+};
 
 /// Labels of one resource.
 pub const LABELS_MAX: usize = 64;
@@ -30,6 +32,8 @@ pub enum Spec {
     Pipeline(PipelineSpec),
     /// Of a Connector.
     Connector(ConnectorSpec),
+    /// Of a Client.
+    Client(ClientSpec),
 }
 
 impl Spec {
@@ -47,6 +51,7 @@ impl Spec {
             Kind::Transform => TransformSpec::decode(at, problems).map(Self::Transform),
             Kind::Pipeline => PipelineSpec::decode(at, problems).map(Self::Pipeline),
             Kind::Connector => ConnectorSpec::decode(at, problems).map(Self::Connector),
+            Kind::Client => ClientSpec::decode(at, problems).map(Self::Client),
             Kind::Redrive => {
                 problems.add("/kind", "invalid_value", "a Redrive is a run, begun by the redrive endpoint");
                 None
@@ -62,6 +67,7 @@ impl Spec {
             Self::Transform(_) => Kind::Transform,
             Self::Pipeline(_) => Kind::Pipeline,
             Self::Connector(_) => Kind::Connector,
+            Self::Client(_) => Kind::Client,
         }
     }
 
@@ -73,6 +79,7 @@ impl Spec {
             Self::Transform(spec) => serde_json::to_value(spec),
             Self::Pipeline(spec) => serde_json::to_value(spec),
             Self::Connector(spec) => serde_json::to_value(spec),
+            Self::Client(spec) => serde_json::to_value(spec),
         };
         value.expect("specs have string keys and no failing serializer")
     }
@@ -84,7 +91,8 @@ impl Spec {
 pub struct Metadata {
     /// By the rules of its kind.
     pub name: String,
-    /// The tenant; of a Workspace, its own name.
+    /// The tenant; of a Workspace, its own name; of a Client, which belongs to none, empty.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub workspace: String,
     /// Free text by free name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -233,6 +241,13 @@ fn metadata(
             child(&at.pointer, "workspace"),
             "conflict",
             format!("a Workspace belongs to none: leave it out, or write its own name, {named}"),
+        );
+    }
+    if let (Some(Kind::Client), Some(_)) = (kind, &workspace) {
+        problems.add(
+            child(&at.pointer, "workspace"),
+            "conflict",
+            "a Client belongs to no workspace: leave it out, and name those that it may work in in spec.workspaces",
         );
     }
     let labels = object.field("labels").and_then(|at| labels(&at, problems)).unwrap_or_default();

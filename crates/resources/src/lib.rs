@@ -6,6 +6,7 @@
 //!
 //! It knows no store, no engine and no HTTP.
 
+mod client;
 mod connector;
 pub mod decode;
 mod envelope;
@@ -25,6 +26,9 @@ mod transform;
 mod workspace;
 mod yaml;
 
+pub use client::{
+    CLIENT_TOPICS_MAX, CLIENT_WORKSPACES_MAX, ClientSpec, TOKEN_LIFETIME_DEFAULT_S, TOKEN_LIFETIME_MAX_S,
+};
 pub use connector::{CONFIG_VALUE_BYTES_MAX, ConnectorSpec, TASKS_MAX};
 pub use envelope::{LABELS_MAX, Manifest, Metadata, Origin, Resource, Spec, WORKSPACE_DEFAULT};
 pub use folder::{MANIFESTS_MAX, Place, Placed, PlacedProblem, folder, is_manifest};

@@ -24,14 +24,23 @@ pub enum Kind {
     Pipeline,
     /// Topics that are delivered somewhere.
     Connector,
+    /// A machine identity; belongs to no workspace.
+    Client,
     /// One run that gives dead letters back.
     Redrive,
 }
 
 impl Kind {
     /// All kinds, in the order in which they are applied: what is named comes before what names it.
-    pub const ALL: [Self; 6] =
-        [Self::Workspace, Self::Topic, Self::Transform, Self::Pipeline, Self::Connector, Self::Redrive];
+    pub const ALL: [Self; 7] = [
+        Self::Workspace,
+        Self::Topic,
+        Self::Transform,
+        Self::Pipeline,
+        Self::Connector,
+        Self::Client,
+        Self::Redrive,
+    ];
 
     /// As it stands in a manifest.
     pub fn as_str(self) -> &'static str {
@@ -41,6 +50,7 @@ impl Kind {
             Self::Transform => "Transform",
             Self::Pipeline => "Pipeline",
             Self::Connector => "Connector",
+            Self::Client => "Client",
             Self::Redrive => "Redrive",
         }
     }
@@ -53,6 +63,7 @@ impl Kind {
             Self::Transform => "transforms",
             Self::Pipeline => "pipelines",
             Self::Connector => "connectors",
+            Self::Client => "clients",
             Self::Redrive => "redrives",
         }
     }
@@ -66,9 +77,12 @@ impl Kind {
     pub fn check_name(self, text: &str) -> Result<(), NameError> {
         match self {
             Self::Topic => TopicName::for_caller(text).map(drop).map_err(NameError::Topic),
-            Self::Workspace | Self::Transform | Self::Pipeline | Self::Connector | Self::Redrive => {
-                name(text)
-            }
+            Self::Workspace
+            | Self::Transform
+            | Self::Pipeline
+            | Self::Connector
+            | Self::Client
+            | Self::Redrive => name(text),
         }
     }
 }
@@ -81,7 +95,7 @@ impl fmt::Display for Kind {
 
 /// A text is no kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no kind; kinds are Workspace, Topic, Transform, Pipeline, Connector")]
+#[error("{0:?} is no kind; kinds are Workspace, Topic, Transform, Pipeline, Connector, Client")]
 pub struct KindError(String);
 
 impl FromStr for Kind {

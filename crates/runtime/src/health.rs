@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use serde::Serialize;
 
 use crate::Shutdown;
+use crate::http::Stranger;
 
 /// All checks of the process. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -157,18 +158,28 @@ impl Drop for Check {
     }
 }
 
-async fn health(State(health): State<Health>) -> Json<Report> {
-    Json(health.report())
+/// A stranger learns whether it is well, and no more.
+type Caller = Option<axum::Extension<Stranger>>;
+
+fn shown(mut report: Report, stranger: &Caller) -> Report {
+    if stranger.is_some() {
+        report.checks.clear();
+    }
+    report
+}
+
+async fn health(State(health): State<Health>, stranger: Caller) -> Json<Report> {
+    Json(shown(health.report(), &stranger))
 }
 
 async fn live() -> Json<serde_json::Value> {
     Json(serde_json::json!({ "status": "alive" }))
 }
 
-async fn ready(State(health): State<Health>) -> Response {
+async fn ready(State(health): State<Health>, stranger: Caller) -> Response {
     let report = health.report();
     let status = if report.status == "ready" { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(report)).into_response()
+    (status, Json(shown(report, &stranger))).into_response()
 }
 
 #[cfg(test)]
@@ -201,10 +212,18 @@ mod tests {
     async fn a_stop_makes_it_unready_with_a_503() {
         let shutdown = Shutdown::new(Duration::from_secs(1));
         let health = Health::new("vltava", "0.1.0", shutdown.clone());
-        assert_eq!(ready(State(health.clone())).await.status(), StatusCode::OK);
+        assert_eq!(ready(State(health.clone()), None).await.status(), StatusCode::OK);
         shutdown.begin("test");
-        let response = ready(State(health.clone())).await;
+        let response = ready(State(health.clone()), None).await;
         assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        let body = async |stranger| {
+            let body = ready(State(health.clone()), stranger).await.into_body();
+            let bytes = axum::body::to_bytes(body, 1 << 10).await.unwrap();
+            String::from_utf8(bytes.to_vec()).unwrap()
+        };
+        assert!(body(None).await.contains("shutting down"));
+        let told = body(Some(axum::Extension(Stranger))).await;
+        assert!(told.contains("not_ready") && !told.contains("shutting down"), "{told}");
         assert!(!health.is_ready());
     }
 }

@@ -1,5 +1,5 @@
-//! Addresses to listen on. Nothing but loopback until callers can be authenticated: whoever reaches
-//! a listener may do everything.
+//! Addresses to listen on. Nothing but loopback where callers aren't authenticated: whoever reaches such a
+//! listener may do everything.
 
 use std::fmt;
 use std::io;
@@ -97,7 +97,7 @@ pub enum BindError {
     },
     /// Not a loopback address.
     #[error(
-        "{what} won't listen on {addr}: until callers are authenticated only loopback addresses \
+        "{what} won't listen on {addr}: where callers aren't authenticated only loopback addresses \
          (127.0.0.1, [::1]) are allowed"
     )]
     NotLoopback {
@@ -118,12 +118,22 @@ pub enum BindError {
     },
 }
 
-/// Binds and listens. `what` names the listener to people, e.g. `"the HTTP API"`. Needs a Tokio
+/// Whether an address can be reached from this machine alone.
+pub fn is_loopback(addr: SocketAddr) -> bool {
+    addr.ip().to_canonical().is_loopback()
+}
+
+/// Binds and listens, on loopback only. `what` names the listener to people, e.g. `"the HTTP API"`. Needs a Tokio
 /// runtime around it.
 pub fn bind(addr: SocketAddr, what: &str) -> Result<TcpListener, BindError> {
-    if !addr.ip().to_canonical().is_loopback() {
+    if !is_loopback(addr) {
         return Err(BindError::NotLoopback { what: what.into(), addr });
     }
+    bind_anywhere(addr, what)
+}
+
+/// As [`bind`], on any address: for a listener whose gate lets nobody in that isn't authenticated.
+pub fn bind_anywhere(addr: SocketAddr, what: &str) -> Result<TcpListener, BindError> {
     listen(addr).map_err(|source| match source.kind() {
         io::ErrorKind::AddrInUse => BindError::InUse { what: what.into(), addr },
         _ => BindError::Failed { what: what.into(), addr, source },

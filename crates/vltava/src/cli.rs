@@ -82,6 +82,14 @@ pub(crate) enum Command {
         after_help = "Examples:\n  vltava jsonata eval -e 'items[price > 1].name' orders.ndjson\n  vltava jsonata repl order.json\n  vltava jsonata check examples/webhooks/normalize.yaml\n  vltava jsonata test examples/webhooks"
     )]
     Jsonata(Jsonata),
+    /// Clients: machine identities that get tokens, and their secrets.
+    #[command(visible_alias = "client")]
+    Clients(Clients),
+    /// Prints a token for the client that VLTAVA_CLIENT_ID and VLTAVA_CLIENT_SECRET name.
+    #[command(
+        after_help = "Example:\n  curl -H \"Authorization: Bearer $(vltava token)\" http://127.0.0.1:8080/api/v1/status"
+    )]
+    Token(Url),
     /// Checks a configuration without touching anything.
     Config(Config),
     /// The version.
@@ -397,6 +405,78 @@ pub(crate) enum ConnectorsCommand {
         #[command(flatten)]
         reset: Place,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Clients {
+    #[command(subcommand)]
+    pub(crate) command: ClientsCommand,
+}
+
+/// Which client.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ClientName {
+    /// Its name: its client_id.
+    pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) url: Url,
+    #[command(flatten)]
+    pub(crate) json: Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ClientsCommand {
+    /// Lists clients, with what they may do.
+    #[command(after_help = "Example:\n  vltava clients ls --json | jq .spec")]
+    Ls {
+        #[command(flatten)]
+        url: Url,
+        #[command(flatten)]
+        json: Json,
+    },
+    /// Makes a client, and prints its secret, this once.
+    #[command(
+        after_help = "Examples:\n  vltava clients create shop --scope ingest:write --workspace demo --topic 'dev.demo.*'\n  vltava clients create ops --scope admin --workspace '*' --topic '*'"
+    )]
+    Create {
+        #[command(flatten)]
+        client: ClientName,
+        /// What it may do: ingest:write, stream:read, control:read, control:write, admin; may be repeated.
+        #[arg(long = "scope", required = true)]
+        scopes: Vec<String>,
+        /// Where; "*": in the whole installation; may be repeated.
+        #[arg(long = "workspace", required = true)]
+        workspaces: Vec<String>,
+        /// On which topics: a name, or how names begin, as in 'dev.demo.*'; may be repeated.
+        #[arg(long = "topic", value_name = "PATTERN")]
+        topics: Vec<String>,
+        /// What its tokens live [default: 15m].
+        #[arg(long, value_name = "DURATION")]
+        token_lifetime: Option<String>,
+    },
+    /// Gives it a new secret, and prints it, this once. The one before is taken for a day more.
+    #[command(
+        after_help = "Examples:\n  vltava clients rotate shop\n  vltava clients rotate shop --previous-valid-seconds 0"
+    )]
+    Rotate {
+        #[command(flatten)]
+        client: ClientName,
+        /// How long the secret before is still taken; 0: not at all [default: 86400].
+        #[arg(long, value_name = "SECONDS")]
+        previous_valid_seconds: Option<u64>,
+    },
+    /// Ends all of its secrets and tokens, at once.
+    #[command(after_help = "Example:\n  vltava clients revoke shop; vltava clients rotate shop")]
+    Revoke(ClientName),
+    /// Refuses it and its tokens, until it is enabled again.
+    #[command(after_help = "Example:\n  vltava clients disable shop")]
+    Disable(ClientName),
+    /// Lets it in again.
+    #[command(after_help = "Example:\n  vltava clients enable shop")]
+    Enable(ClientName),
+    /// Deletes it. Its tokens are refused from then on.
+    #[command(after_help = "Example:\n  vltava clients delete shop")]
+    Delete(ClientName),
 }
 
 #[derive(Debug, Args)]

@@ -67,6 +67,8 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Connectors(connectors) => commands::stages::connectors(connectors.command).await?,
         Command::Dlq(dlq) => commands::dlq::run(dlq.command).await?,
         Command::Jsonata(jsonata) => return commands::jsonata::run(jsonata.command),
+        Command::Clients(clients) => commands::clients::run(clients.command).await?,
+        Command::Token(url) => commands::credentials::print(&url.url).await?,
         Command::Config(config) => {
             let ConfigCommand::Check { settings, json } = config.command;
             commands::check::run(&settings, json.json)?;

@@ -18,8 +18,17 @@ pub(crate) const FILE_DEFAULT: &str = "vltava.toml";
 /// In bytes: a larger file isn't ours.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 const ENVIRONMENT_PREFIX: &str = "VLTAVA_";
-/// Variables of that prefix that belong to tools around the binary.
-const ENVIRONMENT_FOREIGN: [&str; 2] = ["VLTAVA_ENGINES", "VLTAVA_TEST_"];
+/// Variables of that prefix that belong to tools around the binary, and what the command line shows to get in.
+const ENVIRONMENT_FOREIGN: [&str; 4] = ["VLTAVA_ENGINES", "VLTAVA_TEST_", "VLTAVA_TOKEN", "VLTAVA_CLIENT_"];
+
+/// Who needs a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AuthMode {
+    /// Nobody: listeners are on loopback, and local programs may do everything.
+    Local,
+    /// Everybody, on whatever address.
+    Required,
+}
 
 /// The settings of `vltava up`.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,6 +39,10 @@ pub(crate) struct Settings {
     pub(crate) data_dir: PathBuf,
     /// `http.listen`.
     pub(crate) http: Listen,
+    /// `auth.mode`: who needs a token.
+    pub(crate) auth_mode: AuthMode,
+    /// `auth.algorithm`: how tokens are signed.
+    pub(crate) auth_algorithm: auth::Algorithm,
     /// `metrics.listen`: `/metrics` and health once more, on an address of their own.
     pub(crate) metrics: Listen,
     /// `broker.listen`.
@@ -58,6 +71,8 @@ impl Default for Settings {
             env: "dev".into(),
             data_dir: "vltava-data".into(),
             http: Listen::At(([127, 0, 0, 1], 8080).into()),
+            auth_mode: AuthMode::Local,
+            auth_algorithm: auth::Algorithm::Hs256,
             metrics: Listen::Off,
             broker: Listen::At(([127, 0, 0, 1], 9092).into()),
             broker_advertised: None,
@@ -174,6 +189,16 @@ impl Sources {
             }),
             data_dir: self.parse("data_dir", default.data_dir),
             http: self.parse("http.listen", default.http),
+            auth_mode: self.take("auth.mode", default.auth_mode, |text| match text {
+                "local" => Ok(AuthMode::Local),
+                "required" => Ok(AuthMode::Required),
+                _ => Err("give \"local\" or \"required\"".into()),
+            }),
+            auth_algorithm: self.take("auth.algorithm", default.auth_algorithm, |text| match text {
+                "HS256" => Ok(auth::Algorithm::Hs256),
+                "ES256" => Ok(auth::Algorithm::Es256),
+                _ => Err("give \"HS256\" or \"ES256\"".into()),
+            }),
             metrics: self.parse("metrics.listen", default.metrics),
             broker: self.parse("broker.listen", default.broker),
             broker_advertised: self.take("broker.advertised", None, |text| host_port(text).map(Some)),
@@ -199,6 +224,16 @@ impl Sources {
             self.problems.push(
                 "broker.listen is off and kafka.bootstrap isn't set: one of them must be the engine".into(),
             );
+        }
+        if settings.auth_mode == AuthMode::Local {
+            for (path, listen) in [("http.listen", settings.http), ("metrics.listen", settings.metrics)] {
+                if let Some(addr) = listen.addr().filter(|addr| !runtime::is_loopback(*addr)) {
+                    self.problems.push(format!(
+                        "{path} is {addr}, which others reach, and auth.mode is \"local\", which lets everybody do \
+                         everything: set auth.mode = \"required\", or listen on 127.0.0.1"
+                    ));
+                }
+            }
         }
         for (path, given) in std::mem::take(&mut self.given) {
             self.problems.push(format!("{path} ({}): unknown setting", given.source));
@@ -240,6 +275,26 @@ mod tests {
     #[test]
     fn nothing_said_is_the_default() {
         assert_eq!(Sources::default().settings(), Ok(Settings::default()));
+    }
+
+    #[test]
+    fn others_reach_a_listener_only_where_tokens_are_required() {
+        let listen = |mode: &str| {
+            let mode = pair("VLTAVA_AUTH__MODE", mode);
+            let addresses = [("VLTAVA_HTTP__LISTEN", "0.0.0.0:1"), ("VLTAVA_METRICS__LISTEN", "[::]:2")]
+                .map(|(n, v)| pair(n, v));
+            Sources::default().environment(addresses.into_iter().chain([mode])).settings()
+        };
+        assert_eq!(listen("required").unwrap().auth_mode, AuthMode::Required);
+        let Problems(problems) = listen("local").unwrap_err();
+        assert_eq!(problems.len(), 2, "{problems:?}");
+        assert!(problems.iter().all(|p| p.contains("auth.mode = \"required\"")), "{problems:?}");
+        let Problems(problems) = listen("none").unwrap_err();
+        assert!(problems[0].contains("auth.mode = \"none\""), "{problems:?}");
+        // What the command line shows to get in is no setting.
+        let own = ["VLTAVA_TOKEN", "VLTAVA_TOKEN_FILE", "VLTAVA_CLIENT_ID", "VLTAVA_CLIENT_SECRET"];
+        let own = Sources::default().environment(own.map(|name| pair(name, "x")));
+        assert_eq!(own.settings(), Ok(Settings::default()));
     }
 
     #[test]

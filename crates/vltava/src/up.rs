@@ -56,7 +56,8 @@ async fn serve(
     }
     if let Some((folder, how)) = folder {
         let url = platform.url().context("--apply needs the HTTP listener, and http.listen is off")?;
-        gitops::put(folder, &url, how, !as_json).await?;
+        let to = gitops::Own { url: &url, own: &platform.own };
+        gitops::put(folder, &to, how, !as_json).await?;
     }
     process.requested().await;
     Ok(())

@@ -66,6 +66,11 @@ impl Admission<'_> {
                     problems.invalid("/metadata/name", error);
                 }
             }
+            Spec::Client(_) => {
+                if let Err(error) = Kind::Client.check_name(self.name) {
+                    problems.invalid("/metadata/name", error);
+                }
+            }
             Spec::Topic(topic) => self.topic(topic, &mut admitted.warnings, &mut problems).await?,
             Spec::Transform(transform) => {
                 let (facts, version) = self.transform(transform, &mut problems).await?;

@@ -8,10 +8,11 @@
 //! first letters as they would be sent, and what a pipeline's version in force would make of them. How far the run is says
 //! `GET .../redrives/{run}` (`status.state`, `status.progress`); `POST .../redrives/{run}:pause`, `:resume` and `:cancel`.
 
-use axum::Json;
+use auth::Access;
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use deadletter::{Action, Letter, LetterId, Predicate, Repair, Selection};
 use http::{HeaderMap, StatusCode, header};
 use runtime::http::Problem;
@@ -208,11 +209,15 @@ pub(super) async fn letter(
 
 pub(super) async fn redrive(
     State(api): State<Api>,
+    Extension(caller): Extension<Access>,
     Path((workspace, name)): Path<(String, String)>,
     headers: HeaderMap,
     body: Body,
 ) -> Answer {
     let Asked { selection, repair, rate, dry_run, action } = json_as(&headers, body, &api.memory).await?;
+    if let Action::RedriveTo { topic } = &action {
+        caller.topic(topic)?;
+    }
     let spec = Spec { topic: topic(&name)?, action, selection, repair, rate };
     let _turn = turn(&api).await;
     let Begun { plan, readers, run, samples } = api.control.redrive(&workspace, spec, dry_run).await?;

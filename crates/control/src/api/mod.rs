@@ -9,7 +9,9 @@
 //! should know in `x-vltava-warning`, once a warning.
 
 mod backtest;
+mod clients;
 mod dlq;
+mod permission;
 mod plan;
 mod request;
 mod resources;
@@ -19,6 +21,7 @@ mod verbs;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::middleware;
 use axum::routing::{get, post};
 use runtime::http::BodyMemory;
 use tokio::sync::Semaphore;
@@ -46,7 +49,7 @@ pub(crate) struct Api {
 }
 
 /// Routes of the Control API. They carry no limits, guard or request id of their own: a listener of
-/// [`runtime::http`] does.
+/// [`runtime::http`] does, and its gate says who calls ([`auth::Access`]); who isn't said may do nothing.
 pub fn router(control: Arc<Control>) -> Router {
     let scans = Arc::new(Semaphore::new(SCANS_MAX));
     let plans = Arc::new(Semaphore::new(PLANS_MAX));
@@ -54,6 +57,15 @@ pub fn router(control: Arc<Control>) -> Router {
     Router::new()
         .route("/api/v1:plan", post(plan::plan))
         .route("/api/v1:apply", post(plan::apply))
+        .route("/api/v1/clients", get(clients::list))
+        .route(
+            "/api/v1/clients/{name}",
+            get(clients::get)
+                .put(clients::put)
+                .patch(clients::patch)
+                .delete(clients::delete)
+                .post(clients::ask),
+        )
         .route("/api/v1/workspaces", get(resources::workspaces))
         .route(
             "/api/v1/workspaces/{workspace}",
@@ -82,5 +94,6 @@ pub fn router(control: Arc<Control>) -> Router {
         .route("/api/v1/workspaces/{workspace}/dlq/{topic}/letters/{partition}/{offset}", get(dlq::letter))
         .route("/api/v1/workspaces/{workspace}/dlq/{topic}/redrive", post(dlq::redrive))
         .route("/api/v1/status", get(status::status))
+        .route_layer(middleware::from_fn(permission::permit))
         .with_state(api)
 }

@@ -5,10 +5,11 @@
 //! with problems writes nothing: 409 `owned` where nothing but ownership stands against it, else 422 `invalid_manifests`. Else
 //! the answer is `{source, complete, results, orphans, summary}`: 200, or 207 where a resource failed or was left.
 
-use axum::Json;
+use auth::Access;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use http::{HeaderMap, StatusCode};
 use runtime::http::Problem;
 use serde_json::json;
@@ -22,17 +23,29 @@ const SET_BYTES_MAX: usize = 8 << 20;
 
 type Answer = Result<Response, Problem>;
 
-pub(super) async fn plan(State(api): State<Api>, headers: HeaderMap, body: Body) -> Answer {
+pub(super) async fn plan(
+    State(api): State<Api>,
+    Extension(caller): Extension<Access>,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer {
     // Before the body is read: a set that waits holds nothing. Never closed.
     let _turn = api.plans.acquire().await.ok();
-    let asked: Asked = json_up_to(SET_BYTES_MAX, &headers, body, &api.memory).await?;
+    let mut asked: Asked = json_up_to(SET_BYTES_MAX, &headers, body, &api.memory).await?;
+    asked.caller = Some(caller);
     Ok(Json(api.control.plan(&asked).await?).into_response())
 }
 
-pub(super) async fn apply(State(api): State<Api>, headers: HeaderMap, body: Body) -> Answer {
+pub(super) async fn apply(
+    State(api): State<Api>,
+    Extension(caller): Extension<Access>,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer {
     // Never closed.
     let _turn = api.plans.acquire().await.ok();
-    let asked: Asked = json_up_to(SET_BYTES_MAX, &headers, body, &api.memory).await?;
+    let mut asked: Asked = json_up_to(SET_BYTES_MAX, &headers, body, &api.memory).await?;
+    asked.caller = Some(caller);
     match api.control.apply(&asked).await? {
         Outcome::Done(applied) => {
             let status = if applied.complete { StatusCode::OK } else { StatusCode::MULTI_STATUS };

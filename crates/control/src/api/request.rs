@@ -1,5 +1,6 @@
 //! Reading requests: bodies, preconditions, names in paths.
 
+use auth::Access;
 use axum::body::Body;
 use http::{HeaderMap, StatusCode, header};
 use resources::Kind;
@@ -33,10 +34,10 @@ pub(super) struct Change {
 }
 
 impl Change {
-    pub(super) fn write(&self) -> Write {
+    pub(super) fn write(&self, caller: Access) -> Write {
         let Self { dry_run, skip_backtest, retry_rollout, cascade: _ } = *self;
         let rollout = if retry_rollout { Rollout::Retry } else { Rollout::Forward };
-        Write { dry_run, skip_backtest, rollout, source: None }
+        Write { dry_run, skip_backtest, rollout, source: None, caller: Some(caller) }
     }
 }
 
@@ -72,8 +73,11 @@ impl Page {
 
 /// The kind that a path's segment names.
 pub(super) fn kind(segment: &str) -> Result<Kind, Problem> {
-    Kind::from_plural(segment).filter(|kind| *kind != Kind::Workspace).ok_or_else(|| {
-        let known: Vec<&str> = Kind::ALL.iter().skip(1).map(|kind| kind.plural()).collect();
+    // Those are in no workspace, and have paths and permissions of their own.
+    let is_inside = |kind: &Kind| !matches!(kind, Kind::Workspace | Kind::Client);
+    Kind::from_plural(segment).filter(is_inside).ok_or_else(|| {
+        let known: Vec<&str> =
+            Kind::ALL.iter().filter(|kind| is_inside(kind)).map(|kind| kind.plural()).collect();
         Problem::new(StatusCode::NOT_FOUND, "unknown_kind")
             .detail(format!("there are no {segment:?}; kinds are {}", known.join(", ")))
             .field("kind")

@@ -1,9 +1,10 @@
 //! Resources: get, list, put, delete, and the versions of a transform.
 
-use axum::Json;
+use auth::Access;
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use resources::{Kind, Resource};
 use runtime::http::Problem;
@@ -31,7 +32,7 @@ pub(super) fn one(resource: &Resource) -> Response {
     ([(header::ETAG, etag(resource))], Json(resource)).into_response()
 }
 
-fn many(listed: &Listed) -> Response {
+pub(super) fn many(listed: &Listed) -> Response {
     let Listed { items, next } = listed;
     Json(json!({ "items": items, "nextCursor": next })).into_response()
 }
@@ -64,17 +65,24 @@ fn workspace_key(name: String) -> Key {
     Key { workspace: name.clone(), kind: Kind::Workspace, name }
 }
 
-async fn write(api: &Api, key: &Key, change: &Change, headers: &HeaderMap, body: Body) -> Answer {
+pub(super) async fn write(
+    api: &Api,
+    caller: &Access,
+    key: &Key,
+    change: &Change,
+    headers: &HeaderMap,
+    body: Body,
+) -> Answer {
     let precondition = precondition(headers)?;
     let manifest: Value = json_body(headers, body, &api.memory).await?;
     if key.kind == Kind::Redrive {
         let why = "a Redrive is a run: POST .../dlq/{topic}/redrive begins one";
         return Err(crate::Error::NotAllowed(why.into()).into());
     }
-    Ok(done(&api.control.put(key, &manifest, precondition, change.write()).await?))
+    Ok(done(&api.control.put(key, &manifest, precondition, change.write(caller.clone())).await?))
 }
 
-async fn remove(api: &Api, key: &Key, change: &Change, headers: &HeaderMap) -> Answer {
+pub(super) async fn remove(api: &Api, key: &Key, change: &Change, headers: &HeaderMap) -> Answer {
     if change.cascade == Some(Cascade::Plan) {
         let items: Vec<Value> = api
             .control
@@ -89,38 +97,57 @@ async fn remove(api: &Api, key: &Key, change: &Change, headers: &HeaderMap) -> A
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-async fn merge(api: &Api, key: &Key, change: &Change, headers: &HeaderMap, body: Body) -> Answer {
+pub(super) async fn merge(
+    api: &Api,
+    caller: &Access,
+    key: &Key,
+    change: &Change,
+    headers: &HeaderMap,
+    body: Body,
+) -> Answer {
     let precondition = precondition(headers)?;
     let patch: Value = json_body(headers, body, &api.memory).await?;
     if key.kind == Kind::Redrive {
         return Err(crate::Error::NotAllowed("a Redrive is a run: it can't be changed".into()).into());
     }
-    Ok(done(&api.control.patch(key, &patch, precondition, change.write()).await?))
+    Ok(done(&api.control.patch(key, &patch, precondition, change.write(caller.clone())).await?))
 }
 
 pub(super) async fn patch_workspace(
     State(api): State<Api>,
+    Extension(caller): Extension<Access>,
     Path(name): Path<String>,
     Query(change): Query<Change>,
     headers: HeaderMap,
     body: Body,
 ) -> Answer {
-    merge(&api, &workspace_key(name), &change, &headers, body).await
+    merge(&api, &caller, &workspace_key(name), &change, &headers, body).await
 }
 
 pub(super) async fn patch(
     State(api): State<Api>,
+    Extension(caller): Extension<Access>,
     Path((workspace, segment, name)): Path<(String, String, String)>,
     Query(change): Query<Change>,
     headers: HeaderMap,
     body: Body,
 ) -> Answer {
-    merge(&api, &key(workspace, &segment, name)?, &change, &headers, body).await
+    merge(&api, &caller, &key(workspace, &segment, name)?, &change, &headers, body).await
 }
 
-pub(super) async fn workspaces(State(api): State<Api>, Query(page): Query<Page>) -> Answer {
-    let listed = api.control.list(None, Kind::Workspace, page.cursor.as_deref(), page.limit()?).await?;
-    Ok(many(&listed))
+pub(super) async fn workspaces(
+    State(api): State<Api>,
+    Extension(caller): Extension<Access>,
+    Query(page): Query<Page>,
+) -> Answer {
+    if caller.installation().is_ok() {
+        let listed = api.control.list(None, Kind::Workspace, page.cursor.as_deref(), page.limit()?).await?;
+        return Ok(many(&listed));
+    }
+    // A few, and so all at once: a cursor would name those of others.
+    let mut items = api.control.all(None, Some(Kind::Workspace)).await?;
+    items.retain(|workspace| caller.workspace(&workspace.metadata.name).is_ok());
+    Ok(many(&Listed { items, next: None }))
 }
 
 pub(super) async fn workspace(State(api): State<Api>, Path(name): Path<String>) -> Answer {
@@ -129,12 +156,13 @@ pub(super) async fn workspace(State(api): State<Api>, Path(name): Path<String>) 
 
 pub(super) async fn put_workspace(
     State(api): State<Api>,
+    Extension(caller): Extension<Access>,
     Path(name): Path<String>,
     Query(change): Query<Change>,
     headers: HeaderMap,
     body: Body,
 ) -> Answer {
-    write(&api, &workspace_key(name), &change, &headers, body).await
+    write(&api, &caller, &workspace_key(name), &change, &headers, body).await
 }
 
 pub(super) async fn delete_workspace(
@@ -165,12 +193,13 @@ pub(super) async fn get(
 
 pub(super) async fn put(
     State(api): State<Api>,
+    Extension(caller): Extension<Access>,
     Path((workspace, segment, name)): Path<(String, String, String)>,
     Query(change): Query<Change>,
     headers: HeaderMap,
     body: Body,
 ) -> Answer {
-    write(&api, &key(workspace, &segment, name)?, &change, &headers, body).await
+    write(&api, &caller, &key(workspace, &segment, name)?, &change, &headers, body).await
 }
 
 pub(super) async fn delete(

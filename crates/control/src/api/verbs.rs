@@ -6,6 +6,7 @@
 //! Redrives: `pause`, `resume`, `cancel`. Pipelines: `backtest`, see [`backtest`]; `rollBack` (`{generation, reason}`, or nothing) gives the
 //! steps the versions of an earlier generation.
 
+use auth::Access;
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
@@ -25,6 +26,7 @@ use crate::{Action, Evaluate, Reset, RollBack};
 
 pub(super) async fn ask(
     State(api): State<Api>,
+    Extension(caller): Extension<Access>,
     Path((workspace, segment, name)): Path<(String, String, String)>,
     Query(change): Query<Change>,
     stop: Option<Extension<Shutdown>>,
@@ -40,6 +42,8 @@ pub(super) async fn ask(
             Ok(Json(api.control.evaluate(&key, asked).await?).into_response())
         }
         Some("backtest") if kind == Kind::Pipeline => {
+            // It shows what is in them.
+            api.control.may_see_topics(&key, &caller).await?;
             let asked = request::json(&headers, body, &api.memory).await?;
             let begun = api.control.backtest(&key.workspace, &key.name, &asked).await?;
             Ok(backtest::answer(begun, stop.map(|Extension(stop)| stop)))
@@ -86,6 +90,7 @@ fn verbs(kind: Kind) -> &'static str {
         Kind::Connector => "pause, resume, stop, restart and resetOffsets",
         Kind::Transform => "evaluate",
         Kind::Redrive => "pause, resume and cancel",
+        Kind::Client => "rotateSecret, revoke, disable and enable",
         Kind::Workspace | Kind::Topic => "none for it",
     }
 }

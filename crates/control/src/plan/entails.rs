@@ -56,7 +56,7 @@ pub(super) fn of_deletion(kind: Kind) -> Option<Warning> {
         Kind::Connector => {
             ("offsets", "made again, it begins anew: what it delivered is delivered once more")
         }
-        Kind::Workspace | Kind::Redrive => return None,
+        Kind::Workspace | Kind::Client | Kind::Redrive => return None,
     };
     Some(Warning::new(code, "", message))
 }
@@ -74,7 +74,7 @@ pub(super) fn of_rename(kind: Kind, from: &str) -> Option<Warning> {
         Kind::Pipeline | Kind::Connector => {
             ("offsets", format!("the offsets of {from} aren't taken along: it begins anew in its topics"))
         }
-        Kind::Workspace | Kind::Redrive => return None,
+        Kind::Workspace | Kind::Client | Kind::Redrive => return None,
     };
     Some(Warning::new(code, "/metadata/name", message))
 }

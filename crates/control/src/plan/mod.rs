@@ -21,12 +21,14 @@ mod snapshot;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use auth::Access;
 use resources::{
     Kind, MANIFESTS_MAX, Manifest, Origin, Problems, Resource, Spec, UNOWNED, WORKSPACE_DEFAULT,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use store::Key;
+use types::Scope;
 
 use self::entails::{Warning, entails};
 use self::fields::{Field, changed};
@@ -67,6 +69,9 @@ pub(crate) struct Asked {
     /// Of a plan: required backtests run now, each for up to a minute. An apply always runs them.
     #[serde(default)]
     backtests: bool,
+    /// Whose permissions bound it; `None`: the process' own.
+    #[serde(skip)]
+    pub(crate) caller: Option<Access>,
 }
 
 /// What would become of a resource.
@@ -238,7 +243,8 @@ impl Control {
             self.plan_one(asked, index, &key, manifest, &mut snapshot, &mut tests, &mut plan).await?;
         }
         let orphans = snapshot.owned_by(&asked.source)?;
-        let orphans = orphans.into_iter().filter(|(key, _)| !kept.contains(key)).collect();
+        let orphans =
+            orphans.into_iter().filter(|(key, _)| !kept.contains(key) && asked.may_delete(key)).collect();
         if asked.prune {
             prune::prune(orphans, &snapshot, &mut plan)?;
         } else {
@@ -363,6 +369,14 @@ impl Control {
 }
 
 impl Asked {
+    /// Whether what the source owns and doesn't have any more is the caller's to delete.
+    fn may_delete(&self, key: &Key) -> bool {
+        self.caller.as_ref().is_none_or(|caller| match key.kind {
+            Kind::Workspace | Kind::Client => caller.scope(Scope::Admin).and(caller.installation()).is_ok(),
+            _ => caller.workspace(&key.workspace).is_ok(),
+        })
+    }
+
     /// How each of them is written.
     fn how(&self) -> Write {
         Write {
@@ -370,6 +384,7 @@ impl Asked {
             skip_backtest: self.skip_backtest,
             rollout: if self.retry_rollout { Rollout::Retry } else { Rollout::Forward },
             source: Some(self.source.clone()),
+            caller: self.caller.clone(),
         }
     }
 }
@@ -440,6 +455,7 @@ fn key(value: &Value) -> Option<Key> {
     let name = text("/metadata/name")?;
     let workspace = match kind {
         Kind::Workspace => name,
+        Kind::Client => "",
         _ => text("/metadata/workspace").unwrap_or(WORKSPACE_DEFAULT),
     };
     Some(Key::new(workspace, kind, name))

@@ -148,6 +148,8 @@ impl Reconciler {
     /// One pass over everything.
     async fn pass(&mut self) -> Result<World, crate::Error> {
         let env = self.control.config.env.clone();
+        // Another process may have written.
+        self.control.publish_clients().await?;
         let world = World::of(self.control.all(None, None).await?)?;
         let failed = |action: &str, error: EngineError| crate::Error::Engine {
             action: action.to_owned(),

@@ -73,6 +73,7 @@ impl World {
                         false => drop(world.topics.insert(name, topic)),
                     }
                 }
+                Spec::Client(_) => {}
                 Spec::Transform(_) => {
                     let metadata = resource.metadata;
                     world.transforms.insert((metadata.workspace, metadata.name), metadata.uid);

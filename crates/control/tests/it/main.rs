@@ -2,8 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends where something fails")]
 
+mod access;
 mod api;
 mod backtest;
+mod clients;
 mod engine;
 mod plan;
 mod plane;

@@ -16,6 +16,8 @@ pub(crate) struct Plane {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) control: Arc<Control>,
     router: Router,
+    /// Whose requests say themselves who calls.
+    pub(crate) bare: Router,
     _folder: TempDir,
 }
 
@@ -74,9 +76,13 @@ impl Plane {
             stages,
             sinks: vec![Arc::new(connectors::http::Factory)],
             client: ClientConfig::new(bootstrap, "test"),
+            authorizer: Arc::new(testkit::authorizer()),
         };
         let control = Arc::new(Control::new(config, deps));
-        Self { store, router: control::router(Arc::clone(&control)), control, _folder: folder }
+        let bare = control::router(Arc::clone(&control));
+        // As a listener on loopback lets a local program in.
+        let router = bare.clone().layer(axum::Extension(auth::Access::local()));
+        Self { store, router, bare, control, _folder: folder }
     }
 
     /// With a workspace `demo`.
@@ -109,6 +115,11 @@ impl Plane {
         self.send(request.body(Body::from(body.to_string())).unwrap()).await
     }
 
+    /// `verb`: plan or apply.
+    pub(crate) async fn send_set(&self, verb: &str, set: &Value) -> Answer {
+        self.post(&format!(":{verb}"), set).await
+    }
+
     pub(crate) async fn delete(&self, path: &str) -> Answer {
         self.send(Request::delete(format!("/api/v1{path}")).body(Body::empty()).unwrap()).await
     }
@@ -133,6 +144,7 @@ pub(crate) fn path(manifest: &Value) -> String {
     let name = text("/metadata/name");
     match text("/kind").as_str() {
         "Workspace" => format!("/workspaces/{name}"),
+        "Client" => format!("/clients/{name}"),
         kind => format!("/workspaces/{}/{}s/{name}", text("/metadata/workspace"), kind.to_lowercase()),
     }
 }

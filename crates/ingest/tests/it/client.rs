@@ -62,7 +62,8 @@ impl Gateway {
         let router = ingest::router(
             config,
             Deps { topics: receiver, sink, look: Arc::default(), metrics: metrics.clone() },
-        );
+        )
+        .layer(axum::Extension(auth::Access::local()));
         let listener = runtime::bind("127.0.0.1:0".parse().unwrap(), "ingest").unwrap();
         let addr = listener.local_addr().unwrap();
         let shutdown = Shutdown::new(Duration::from_secs(10));

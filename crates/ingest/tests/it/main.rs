@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that can't go on should panic where it is")]
 
 mod accepted;
+mod access;
 mod client;
 mod engine;
 mod engine_trouble;

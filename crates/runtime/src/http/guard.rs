@@ -18,18 +18,9 @@ use super::Problem;
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 
-/// Says why a request must not be served.
+/// Says why a request must not be served without knowing who sent it.
 pub fn check(method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
-    let mut hosts = headers.get_all(header::HOST).iter();
-    let host = match (hosts.next(), hosts.next()) {
-        (Some(host), None) => host,
-        (None, _) => return Err(host_problem(StatusCode::BAD_REQUEST, "host_missing", None)),
-        (Some(_), Some(_)) => return Err(host_problem(StatusCode::BAD_REQUEST, "host_repeated", None)),
-    };
-    let Some(host) = host.to_str().ok().and_then(HostPort::parse) else {
-        let shown = String::from_utf8_lossy(host.as_bytes()).into_owned();
-        return Err(host_problem(StatusCode::BAD_REQUEST, "host_invalid", Some(shown)));
-    };
+    let host = host(headers)?;
     if !host.is_loopback() {
         return Err(host_problem(StatusCode::FORBIDDEN, "host_not_allowed", Some(host.host.into())));
     }
@@ -39,7 +30,29 @@ pub fn check(method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), Prob
     {
         return Err(host_problem(StatusCode::FORBIDDEN, "host_not_allowed", Some(authority.into())));
     }
+    check_origin(&host, method, headers)
+}
 
+/// Says why a request must not be served, whoever sent it: where each caller shows a token, any name may be the host's, but a
+/// foreign web page is still refused.
+pub fn check_page(method: &Method, headers: &HeaderMap) -> Result<(), Problem> {
+    check_origin(&host(headers)?, method, headers)
+}
+
+fn host(headers: &HeaderMap) -> Result<HostPort<'_>, Problem> {
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let host = match (hosts.next(), hosts.next()) {
+        (Some(host), None) => host,
+        (None, _) => return Err(host_problem(StatusCode::BAD_REQUEST, "host_missing", None)),
+        (Some(_), Some(_)) => return Err(host_problem(StatusCode::BAD_REQUEST, "host_repeated", None)),
+    };
+    host.to_str().ok().and_then(HostPort::parse).ok_or_else(|| {
+        let shown = String::from_utf8_lossy(host.as_bytes()).into_owned();
+        host_problem(StatusCode::BAD_REQUEST, "host_invalid", Some(shown))
+    })
+}
+
+fn check_origin(host: &HostPort<'_>, method: &Method, headers: &HeaderMap) -> Result<(), Problem> {
     let mut origins = headers.get_all(header::ORIGIN).iter();
     if let Some(origin) = origins.next() {
         let own = origins.next().is_none() && origin.to_str().is_ok_and(|origin| host.is_origin(origin));

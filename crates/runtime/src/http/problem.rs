@@ -27,6 +27,7 @@ struct Inner {
     value: Option<Value>,
     request_id: Option<String>,
     retry_after_s: Option<u64>,
+    challenge: Option<HeaderValue>,
     more: Map<String, Value>,
 }
 
@@ -61,6 +62,7 @@ impl Problem {
             value: None,
             request_id: None,
             retry_after_s: None,
+            challenge: None,
             more: Map::new(),
         }))
     }
@@ -97,6 +99,13 @@ impl Problem {
     #[must_use]
     pub fn retry_after(mut self, seconds: u64) -> Self {
         self.0.retry_after_s = Some(seconds);
+        self
+    }
+
+    /// How the caller may authenticate (the `WWW-Authenticate` header, RFC 9110, 11.6.1).
+    #[must_use]
+    pub fn challenge(mut self, challenge: HeaderValue) -> Self {
+        self.0.challenge = Some(challenge);
         self
     }
 
@@ -160,6 +169,9 @@ impl IntoResponse for Problem {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if let Some(seconds) = self.0.retry_after_s {
             headers.insert(header::RETRY_AFTER, seconds.into());
+        }
+        if let Some(challenge) = &self.0.challenge {
+            headers.insert(header::WWW_AUTHENTICATE, challenge.clone());
         }
         // The listener writes the document again with the request's id, which handlers needn't know.
         response.extensions_mut().insert(Arc::new(self));

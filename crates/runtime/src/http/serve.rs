@@ -22,7 +22,7 @@ use tracing::{debug, error, info, warn};
 use types::RequestId;
 
 use super::body::TimedBody;
-use super::{Problem, guard};
+use super::{Gate, LocalOnly, Peer, Problem};
 use crate::Shutdown;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static(types::names::REQUEST_ID);
@@ -63,16 +63,23 @@ impl Default for Limits {
 }
 
 /// One listener's settings.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Server {
     what: String,
     limits: Limits,
+    gate: Arc<dyn Gate>,
 }
 
 impl Server {
     /// `what` names the listener in logs.
     pub fn new(what: impl Into<String>, limits: Limits) -> Self {
-        Self { what: what.into(), limits }
+        Self { what: what.into(), limits, gate: Arc::new(LocalOnly) }
+    }
+
+    /// Who may come in; [`LocalOnly`] where nobody says.
+    #[must_use]
+    pub fn gate(self, gate: Arc<dyn Gate>) -> Self {
+        Self { gate, ..self }
     }
 
     /// Serves until a stop is requested; then takes no new connection, lets requests in flight
@@ -82,7 +89,7 @@ impl Server {
         if let Ok(addr) = listener.local_addr() {
             info!(listener = what, %addr, "listening");
         }
-        let shared = Arc::new(Shared { limits: self.limits.clone(), router });
+        let shared = Arc::new(Shared { limits: self.limits.clone(), gate: self.gate, router });
         let mut connections = JoinSet::new();
         let refusal = too_many_connections();
         let stop = shutdown.requested_owned();
@@ -95,8 +102,9 @@ impl Server {
                         // Best effort, without waiting: the connection's request was never read.
                         let _ = stream.try_write(&refusal);
                     }
-                    Ok((stream, _)) => {
-                        connections.spawn(connection(shared.clone(), stream, shutdown.clone()));
+                    Ok((stream, peer)) => {
+                        let peer = Peer(peer.ip().to_canonical());
+                        connections.spawn(connection(shared.clone(), stream, peer, shutdown.clone()));
                     }
                     Err(error) if is_about_one_connection(&error) => {}
                     Err(error) => {
@@ -131,17 +139,18 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: Shutdown) {
 
 struct Shared {
     limits: Limits,
+    gate: Arc<dyn Gate>,
     router: Router,
 }
 
-async fn connection(shared: Arc<Shared>, stream: TcpStream, shutdown: Shutdown) {
+async fn connection(shared: Arc<Shared>, stream: TcpStream, peer: Peer, shutdown: Shutdown) {
     // Answers are small: waiting to fill a segment would only add latency. A failure costs no more than that.
     let _ = stream.set_nodelay(true);
     let stop = shutdown.clone();
     let service = service_fn(|request| {
         let shared = shared.clone();
         let stop = stop.clone();
-        async move { Ok::<_, Infallible>(answer(&shared, request, stop).await) }
+        async move { Ok::<_, Infallible>(answer(&shared, request, peer, stop).await) }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -164,21 +173,26 @@ async fn connection(shared: Arc<Shared>, stream: TcpStream, shutdown: Shutdown) 
 }
 
 /// The conventions, around the router.
-async fn answer(shared: &Shared, request: Request<Incoming>, stop: Shutdown) -> Response {
+async fn answer(shared: &Shared, request: Request<Incoming>, peer: Peer, stop: Shutdown) -> Response {
     let id = request
         .headers()
         .get(X_REQUEST_ID)
         .and_then(|value| value.to_str().ok())
         .and_then(|value| RequestId::from_caller(value).ok())
         .unwrap_or_else(RequestId::new);
-    let mut response = match guard::check(request.method(), request.uri(), request.headers()) {
+    let (mut head, body) = request.into_parts();
+    head.extensions.insert(peer);
+    let mut response = match shared.gate.admit(&mut head) {
         Err(problem) => {
             debug!(request_id = %id, code = problem.code(), "request refused");
+            // What is still being sent is read, so that the sender gets to see the answer.
+            super::discard(&head.headers, Body::new(TimedBody::new(body, shared.limits.body_read_timeout)))
+                .await;
             problem.into_response()
         }
         Ok(()) => {
-            let mut request =
-                request.map(|body| Body::new(TimedBody::new(body, shared.limits.body_read_timeout)));
+            let body = Body::new(TimedBody::new(body, shared.limits.body_read_timeout));
+            let mut request = Request::from_parts(head, body);
             request.extensions_mut().insert(id.clone());
             // An answer that goes on and on ends by it.
             request.extensions_mut().insert(stop);

@@ -3,6 +3,8 @@
 
 pub(crate) mod backtest;
 pub(crate) mod check;
+pub(crate) mod clients;
+pub(crate) mod credentials;
 pub(crate) mod dlq;
 pub(crate) mod gitops;
 pub(crate) mod jsonata;
@@ -15,12 +17,7 @@ pub(crate) mod topics;
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
-/// The HTTP client of the command line. Addresses are the user's own: no proxy gets in between.
-pub(crate) fn http() -> Result<reqwest::Client> {
-    // Installed by an earlier call in this process: the same one.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    reqwest::Client::builder().no_proxy().build().context("the HTTP client can't be built")
-}
+pub(crate) use self::credentials::{http, http_as, http_local};
 
 /// The answer's JSON, or the problem document as an error that a person can act on.
 pub(crate) async fn answer(url: &str, request: reqwest::RequestBuilder) -> Result<Value> {

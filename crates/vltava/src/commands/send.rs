@@ -38,7 +38,7 @@ pub(crate) async fn run(send: Send) -> Result<()> {
     );
     let headers = headers(&send)?;
     let url = format!("{}/ingest/{topic}", send.url.url.trim_end_matches('/'));
-    let client = http()?;
+    let client = http(&url).await?;
     let (input, size) = open(&send).await?;
     let bar = progress(size);
     let mut lines = BufReader::with_capacity(64 << 10, input);

@@ -49,7 +49,7 @@ async fn find(kind: Kind, stage: &StageName) -> Result<(String, String)> {
         return Ok((workspace.to_owned(), name.to_owned()));
     }
     let address = format!("{}/api/v1/status", stage.url.url.trim_end_matches('/'));
-    let status = answer(&address, http()?.get(&address)).await?;
+    let status = answer(&address, http(&address).await?.get(&address)).await?;
     let text = |stage: &Value, name: &str| stage[name].as_str().unwrap_or_default().to_owned();
     let stages = status["stages"].as_array().cloned().unwrap_or_default();
     let of_kind: Vec<&Value> = stages.iter().filter(|found| found["kind"] == kind.name).collect();
@@ -84,7 +84,7 @@ async fn post(kind: Kind, stage: &StageName, verb: &str, body: Option<Value>) ->
     let (workspace, name) = find(kind, stage).await?;
     let url = stage.url.url.trim_end_matches('/');
     let address = format!("{url}/api/v1/workspaces/{workspace}/{}/{name}:{verb}", kind.plural);
-    let request = http()?.post(&address);
+    let request = http(&address).await?.post(&address);
     let request = match body {
         Some(body) => request.json(&body),
         None => request,
@@ -120,7 +120,7 @@ async fn versions(stage: &StageName) -> Result<()> {
     let (workspace, name) = find(PIPELINE, stage).await?;
     let url = stage.url.url.trim_end_matches('/');
     let address = format!("{url}/api/v1/workspaces/{workspace}/pipelines/{name}");
-    let resource = answer(&address, http()?.get(&address)).await?;
+    let resource = answer(&address, http(&address).await?.get(&address)).await?;
     let all = resource["status"]["versions"].as_array().cloned().unwrap_or_default();
     if stage.json.json {
         return all.iter().try_for_each(output::json);

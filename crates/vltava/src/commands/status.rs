@@ -11,7 +11,7 @@ use crate::output::{self, Rows, printable};
 
 pub(crate) async fn run(url: &Url, as_json: bool) -> Result<()> {
     let address = format!("{}/api/v1/status", url.url.trim_end_matches('/'));
-    let status = answer(&address, http()?.get(&address)).await?;
+    let status = answer(&address, http(&address).await?.get(&address)).await?;
     if as_json {
         return output::json(&status);
     }

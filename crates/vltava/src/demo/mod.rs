@@ -30,10 +30,10 @@ use self::receiver::Received;
 use self::sender::Sent;
 use self::show::Show;
 use crate::cli::Demo;
-use crate::commands::{answer, check, dlq, gitops, http};
+use crate::commands::{answer, check, dlq, gitops, http_local};
 use crate::output;
 use crate::platform::Platform;
-use crate::settings::Settings;
+use crate::settings::{AuthMode, Settings};
 
 /// Where the events come in, in the manifests of `examples/webhooks`.
 const SOURCE: &str = "dev.demo.github.raw";
@@ -147,6 +147,8 @@ pub(crate) async fn run(demo: Demo) -> Result<ExitCode> {
 fn settings(demo: &Demo, data_dir: &Path) -> Result<Settings> {
     let dir = data_dir.display().to_string();
     let mut settings = check::sources(&demo.settings).flag("data_dir", "--data-dir", Some(dir)).settings()?;
+    // Whatever a configuration says of others: it listens on loopback, and is its own only caller.
+    settings.auth_mode = AuthMode::Local;
     ensure!(settings.http != Listen::Off, "the demo needs the HTTP listener, and http.listen is off");
     let usual = Settings::default();
     if demo.settings.http.is_none() && settings.http == usual.http {
@@ -185,6 +187,8 @@ async fn play(
     ensure!(platform.ready().await, "the platform isn't ready in time; its log says why");
     let ready_ms = millis(begun.elapsed());
     let url = platform.url().context("the HTTP listener is off")?;
+    let own = gitops::Own { url: &url, own: &platform.own };
+    let client = http_local()?;
     let show = Show::new();
     show.say(format_args!("ready after {ready_ms} ms: HTTP at {url}, Kafka at {}", platform.bootstrap));
 
@@ -198,7 +202,7 @@ async fn play(
         );
         flow.iter().map(|(name, text)| ((*name).to_owned(), text.replace(RECEIVER, &here))).collect()
     };
-    gitops::put_files(&manifests(&FLOW), &url, gitops::How::default(), false)
+    gitops::put_files(&manifests(&FLOW), &own, gitops::How::default(), false)
         .await
         .context("the flow can't be applied")?;
     let stages = await_stages(&url, |stages| stages.len() >= 2 && stages.iter().all(is_running)).await?;
@@ -236,13 +240,14 @@ async fn play(
         stages.iter().filter(|s| s.kind == "Pipeline").map(|s| s.generation_running).sum::<u64>()
     };
     let old = generation(&stages);
-    gitops::put_files(&manifests(&FLOW_FIXED), &url, gitops::How::default(), false)
+    gitops::put_files(&manifests(&FLOW_FIXED), &own, gitops::How::default(), false)
         .await
         .context("the mended flow can't be applied")?;
     await_stages(&url, |stages| stages.iter().all(is_running) && generation(stages) > old).await?;
     show.say(format_args!("applied examples/webhooks-fixed: the next version runs from the next batch on"));
 
-    let redriven = dlq::run::redrive(&url, WORKSPACE, &dlq, &dlq::run::Asked::everything(), |_| {}).await?;
+    let redriven =
+        dlq::run::redrive(&client, &url, WORKSPACE, &dlq, &dlq::run::Asked::everything(), |_| {}).await?;
     show.say(format_args!(
         "redriving {DLQ}: {} records go back to the stage that failed them",
         redriven.redriven
@@ -283,7 +288,7 @@ fn keep_secret(data_dir: &Path, secret: &str) -> Result<PathBuf> {
 
 async fn stages(url: &str) -> Result<Vec<StageStatus>> {
     let address = format!("{url}/api/v1/status");
-    let status = answer(&address, http()?.get(&address)).await?;
+    let status = answer(&address, http_local()?.get(&address)).await?;
     Ok(serde_json::from_value(status.get("stages").cloned().unwrap_or(Value::Null))?)
 }
 

@@ -49,7 +49,7 @@ pub(super) async fn send(
     rate: u32,
     sent: Sent,
 ) -> Result<()> {
-    let client = crate::commands::http()?;
+    let client = crate::commands::http_local()?;
     let begun = Instant::now();
     let mut requests = JoinSet::new();
     let mut next = 0;

@@ -87,7 +87,10 @@ impl Stand {
             _dir: dir,
         };
         stand.start().await;
-        gitops::put(&manifests, &stand.url(), gitops::How::default(), false).await.unwrap();
+        let own = auth::Secret::generate().unwrap();
+        let own = stand.running.as_ref().map_or(&own, |(platform, _)| &platform.own);
+        let to = gitops::Own { url: &stand.url(), own };
+        gitops::put(&manifests, &to, gitops::How::default(), false).await.unwrap();
         stand.flows().await;
         stand
     }

@@ -5,11 +5,12 @@
 //! and the lock of the data directory last. Nothing behind the engine's address knows which engine
 //! it is.
 
+mod access;
 #[cfg(test)]
 mod disk_faults;
 mod lock;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,9 +22,12 @@ use control::{Control, EngineKind, KafkaEngine, Reconciler, Stages};
 use ingest::Producers;
 use kafka::{Admin, ClientConfig, ProducerConfig};
 use resources::{ConnectorPlan, PipelinePlan};
-use runtime::{Check, Health, Metrics, OnEnd, Shutdown, StageStatus, bind};
-use types::Uid;
+use runtime::http::{Limits, Server};
+use runtime::{Check, Health, Metrics, OnEnd, Shutdown, StageStatus, bind, bind_anywhere};
+use store::Store as _;
+use types::{Scope, Uid};
 
+use self::access::Door;
 use self::lock::DataDir;
 use crate::settings::Settings;
 
@@ -59,6 +63,8 @@ pub(crate) struct Platform {
     pub(crate) client: ClientConfig,
     /// Ready, and why not.
     pub(crate) health: Health,
+    /// What this process' own requests show instead of a token.
+    pub(crate) own: auth::Secret,
     producers: Producers,
     listeners: Shutdown,
     stages: Shutdown,
@@ -111,12 +117,14 @@ impl Platform {
         metrics.register(kafka::metrics::register);
         metrics.register(deadletter::metrics::register);
         metrics.register(control::metrics::register);
+        metrics.register(auth::metrics::register);
         let [listeners, stages, engine] = ["listeners", "stages", "engine"].map(|_| Shutdown::new(grace));
         let health = Health::new("vltava", env!("CARGO_PKG_VERSION"), process.clone());
 
         let store = store::Sqlite::open(&settings.data_dir.join("store.db"))
             .await
             .context("the store can't be opened")?;
+        let door = Door::open(settings, store.installation())?;
         let bootstrap = start_engine(settings, parts.open, &engine, &health)?;
         let client = ClientConfig::new(&bootstrap, "vltava");
 
@@ -140,8 +148,10 @@ impl Platform {
             stages: runtimes,
             sinks: factories,
             client: client.clone(),
+            authorizer: Arc::clone(&door.authorizer),
         };
         let control = Arc::new(Control::new(config, deps));
+        door.first_client(&control).await?;
         let (reconciler, topics) =
             Reconciler::new(Arc::clone(&control), Arc::new(KafkaEngine::new(admin)), health.check("engine"));
         let look = reconciler.look();
@@ -152,11 +162,12 @@ impl Platform {
         let deps = ingest::Deps { topics, sink: producers.clone(), look, metrics: metrics.clone() };
         let router = control::router(control)
             .merge(ingest::router(ingest, deps))
+            .merge(door.router())
             .merge(health.router())
-            .merge(runtime::metrics::router(metrics.clone()));
-        let http = listen(settings.http.addr(), "the HTTP API (http.listen)", router, &listeners)?;
-        let alone = health.router().merge(runtime::metrics::router(metrics));
-        let metrics = listen(settings.metrics.addr(), "metrics (metrics.listen)", alone, &listeners)?;
+            .merge(numbers(&metrics));
+        let http = listen(settings.http.addr(), "the HTTP API (http.listen)", router, &door, &listeners)?;
+        let alone = health.router().merge(numbers(&metrics));
+        let metrics = listen(settings.metrics.addr(), "metrics (metrics.listen)", alone, &door, &listeners)?;
         for part in [&stages, &engine, &listeners] {
             follow(part, process);
         }
@@ -166,6 +177,7 @@ impl Platform {
             bootstrap,
             client,
             health,
+            own: door.own,
             producers,
             listeners,
             stages,
@@ -177,7 +189,14 @@ impl Platform {
 
     /// `http://host:port`, for the command line's own requests.
     pub(crate) fn url(&self) -> Option<String> {
-        self.http.map(|address| format!("http://{address}"))
+        self.http.map(|mut address| {
+            if address.ip().is_unspecified() {
+                let loopback: IpAddr =
+                    if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };
+                address.set_ip(loopback);
+            }
+            format!("http://{address}")
+        })
     }
 
     /// Waits until it is ready; `false`: not within the time that the engine gets.
@@ -262,16 +281,23 @@ async fn look_at_log(broker: broker::Handle, check: Check, engine: Shutdown) {
     }
 }
 
+/// `/metrics`, whose labels are everybody's topics and stages.
+fn numbers(metrics: &Metrics) -> Router {
+    auth::http::for_installation(runtime::metrics::router(metrics.clone()), Scope::ControlRead)
+}
+
 fn listen(
     address: Option<SocketAddr>,
     what: &str,
     router: Router,
+    door: &Door,
     listeners: &Shutdown,
 ) -> Result<Option<SocketAddr>> {
     let Some(address) = address else { return Ok(None) };
-    let listener = bind(address, what)?;
+    let listener = if door.is_guarded() { bind_anywhere(address, what)? } else { bind(address, what)? };
     let bound = listener.local_addr()?;
-    listeners.spawn(what, OnEnd::StopOwner, runtime::http::serve(listener, router, listeners.clone()));
+    let server = Server::new(what, Limits::default()).gate(door.gate());
+    listeners.spawn(what, OnEnd::StopOwner, server.serve(listener, router, listeners.clone()));
     Ok(Some(bound))
 }
 

@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 #![expect(clippy::print_stdout, reason = "seeds and figures of a run are its result")]
 
+mod access;
 mod backtest;
 mod checker;
 mod cli;

@@ -104,7 +104,7 @@ fn body(asked: &Backtest, candidate: Option<&Candidate>) -> Value {
 
 /// Asks for it, and again while others run.
 async fn open(address: &str, body: &Value) -> Result<reqwest::Response> {
-    let client = http()?;
+    let client = http(address).await?;
     for tried in 1.. {
         let response = client.post(address).json(body).send().await.map_err(|error| {
             anyhow::Error::new(error.without_url()).context(format!("{address} can't be reached"))

@@ -48,7 +48,8 @@ async fn do_and_say(args: RunArgs, action: Action, repair: Repair) -> Result<()>
         action: action.clone(),
         repair,
     };
-    let done = redrive(&url.url, &workspace, &topic, &asked, |run| {
+    let client = http(&url.url).await?;
+    let done = redrive(&client, &url.url, &workspace, &topic, &asked, |run| {
         bar.set_length(run.planned);
         bar.set_position(run.settled);
     })
@@ -204,6 +205,7 @@ pub(crate) struct Progress {
 
 /// Asks the process at `url` for a run and waits for its end.
 pub(crate) async fn redrive(
+    client: &reqwest::Client,
     url: &str,
     workspace: &str,
     topic: &TopicName,
@@ -211,7 +213,6 @@ pub(crate) async fn redrive(
     mut report: impl FnMut(&Progress),
 ) -> Result<Redriven> {
     let url = url.trim_end_matches('/');
-    let client = http()?;
     let address = format!("{url}/api/v1/workspaces/{workspace}/dlq/{topic}/redrive");
     let begun = answer(&address, client.post(&address).json(asked)).await?;
     let plan = &begun["plan"];
@@ -258,7 +259,7 @@ pub(crate) async fn redrive(
 /// The runs of a workspace.
 pub(crate) async fn list(workspace: &str, url: &str, as_json: bool) -> Result<()> {
     let address = format!("{}/api/v1/workspaces/{workspace}/redrives", url.trim_end_matches('/'));
-    let (client, mut page_address) = (http()?, address.clone());
+    let (client, mut page_address) = (http(&address).await?, address.clone());
     let headings = ["run", "dlq", "action", "state", "settled", "planned", "stay", "reason"];
     let mut table = Rows::new(&headings).right(&[4, 5, 6]);
     loop {
@@ -303,7 +304,7 @@ pub(crate) async fn ask(name: &RunName, verb: &str) -> Result<()> {
         .with_context(|| format!("{name:?} is no WORKSPACE/RUN; see `vltava dlq runs`"))?;
     let url = url.url.trim_end_matches('/');
     let address = format!("{url}/api/v1/workspaces/{workspace}/redrives/{run}:{verb}");
-    let resource = answer(&address, http()?.post(&address)).await?;
+    let resource = answer(&address, http(&address).await?.post(&address)).await?;
     if json.json {
         return output::json(&resource);
     }

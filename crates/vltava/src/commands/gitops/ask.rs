@@ -5,7 +5,7 @@ use resources::{Placed, folder};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::commands::{http, problem};
+use crate::commands::{http, http_as, problem};
 
 /// Whose manifests are that nobody says whose they are.
 const SOURCE_DEFAULT: &str = "default";
@@ -46,6 +46,8 @@ pub(super) struct Asked<'a> {
     pub(super) url: &'a str,
     pub(super) how: How,
     pub(super) manifests: &'a [Placed],
+    /// What this process shows to itself, where the platform runs in it.
+    pub(super) own: Option<&'a auth::Secret>,
 }
 
 /// A problem of a set.
@@ -88,7 +90,11 @@ impl Asked<'_> {
             }
             Verb::Apply => format!("{url}/api/v1:apply"),
         };
-        let response = http()?.post(address).json(&body).send().await.map_err(|error| {
+        let client = match self.own {
+            Some(own) => http_as(own.reveal())?,
+            None => http(&address).await?,
+        };
+        let response = client.post(address).json(&body).send().await.map_err(|error| {
             anyhow::Error::new(error.without_url()).context(format!(
                 "{url} can't be reached; is `vltava up` running there? --url says where it is"
             ))

@@ -34,6 +34,13 @@ fn how(set: &Set) -> How {
     how
 }
 
+/// The platform that runs in this process.
+pub(crate) struct Own<'a> {
+    pub(crate) url: &'a str,
+    /// What it shows to itself.
+    pub(crate) own: &'a auth::Secret,
+}
+
 pub(crate) async fn plan(plan: Plan) -> Result<ExitCode> {
     let Plan { set, backtest, exit_code } = plan;
     let has_changes = say_plan(&set, backtest).await?;
@@ -44,7 +51,8 @@ pub(crate) async fn plan(plan: Plan) -> Result<ExitCode> {
 async fn say_plan(set: &Set, backtests: bool) -> Result<bool> {
     let files = read(&set.path)?;
     let manifests = manifests(&files)?;
-    let asked = Asked { url: &set.url.url, how: How { backtests, ..how(set) }, manifests: &manifests };
+    let asked =
+        Asked { url: &set.url.url, how: How { backtests, ..how(set) }, manifests: &manifests, own: None };
     let answer = asked.send(Verb::Plan).await?;
     if set.json.json {
         output::json(&answer)?;
@@ -65,7 +73,7 @@ pub(crate) async fn apply(apply: Apply) -> Result<ExitCode> {
     }
     let files = read(&set.path)?;
     let manifests = manifests(&files)?;
-    let asked = Asked { url: &set.url.url, how: how(&set), manifests: &manifests };
+    let asked = Asked { url: &set.url.url, how: how(&set), manifests: &manifests, own: None };
     let answer = asked.send(Verb::Apply).await?;
     if set.json.json {
         output::json(&answer)?;
@@ -78,15 +86,15 @@ pub(crate) async fn apply(apply: Apply) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Applies a folder; prints what became of it where somebody reads.
-pub(crate) async fn put(path: &Path, url: &str, how: How, show: bool) -> Result<()> {
-    put_files(&read(path)?, url, how, show).await
+/// Applies a folder to the platform in this process; prints what became of it where somebody reads.
+pub(crate) async fn put(path: &Path, to: &Own<'_>, how: How, show: bool) -> Result<()> {
+    put_files(&read(path)?, to, how, show).await
 }
 
 /// Applies manifests: pairs of path and text.
-pub(crate) async fn put_files(files: &[(String, String)], url: &str, how: How, show: bool) -> Result<()> {
+pub(crate) async fn put_files(files: &[(String, String)], to: &Own<'_>, how: How, show: bool) -> Result<()> {
     let manifests = manifests(files)?;
-    let asked = Asked { url, how, manifests: &manifests };
+    let asked = Asked { url: to.url, how, manifests: &manifests, own: Some(to.own) };
     let applied: show::Applied = serde_json::from_value(asked.send(Verb::Apply).await?)?;
     if show {
         applied.print();

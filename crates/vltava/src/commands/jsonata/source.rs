@@ -60,7 +60,7 @@ pub(super) fn expressions(path: &Path) -> Result<Vec<Source>> {
                 Some(key) => ("/spec/target/key", " target.key", key),
                 None => continue,
             },
-            Spec::Workspace(_) | Spec::Topic(_) | Spec::Connector(_) => continue,
+            Spec::Workspace(_) | Spec::Topic(_) | Spec::Connector(_) | Spec::Client(_) => continue,
         };
         let place = format!("{} {} {}{what}", placed.place_of(pointer), manifest.kind(), manifest.name);
         found.push(Source::new(place, text));
