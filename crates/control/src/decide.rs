@@ -157,7 +157,8 @@ fn permitted(caller: &Access, key: &Key, spec: &Spec) -> Result<(), Denied> {
 fn topics(spec: &Spec) -> Vec<&TopicName> {
     match spec {
         Spec::Pipeline(pipeline) => {
-            pipeline.sources.iter().map(|source| &source.topic).chain([&pipeline.target.topic]).collect()
+            let targets = pipeline.targets().into_iter().map(|(_, target)| target);
+            pipeline.sources.iter().map(|source| &source.topic).chain(targets).collect()
         }
         Spec::Connector(connector) => connector.topics.iter().collect(),
         Spec::Topic(topic) => topic.dead_letter.iter().collect(),
@@ -176,7 +177,8 @@ pub(crate) fn named(resource: &Resource) -> Result<BTreeSet<(Kind, String)>, Err
     let mut named: BTreeSet<_> =
         topics(&spec).into_iter().map(|topic| (Kind::Topic, topic.to_string())).collect();
     if let Spec::Pipeline(pipeline) = &spec {
-        named.extend(pipeline.steps.iter().map(|step| (Kind::Transform, step.transform.clone())));
+        let transforms = pipeline.steps.iter().filter_map(|step| step.kind.transform());
+        named.extend(transforms.map(|transform| (Kind::Transform, transform.transform.clone())));
     }
     Ok(named)
 }

@@ -115,16 +115,24 @@ impl Failure {
 impl Evaluated {
     /// Of a value that no expression sees.
     pub(crate) fn invalid_json() -> Self {
-        let message = "the value isn't JSON: the pipeline would dead-letter it again";
-        Self::Error {
-            error: Failure {
-                code: "invalid_json".into(),
-                message: message.into(),
-                position: None,
-                token: None,
-                rendered: message.into(),
-            },
-        }
+        Self::refused("invalid_json", "the value isn't JSON: the pipeline would dead-letter it again".into())
+    }
+
+    /// Of a step whose expression gives what it can't take. `step`: its kind.
+    pub(crate) fn invalid_result(step: &str, wanted: &str) -> Self {
+        let message =
+            format!("{step}: the expression doesn't give {wanted}: the pipeline would dead-letter it again");
+        Self::refused("invalid_result", message)
+    }
+
+    /// Of a value that a step can't redact.
+    pub(crate) fn redact_failed(why: &str) -> Self {
+        Self::refused("redact_failed", format!("redact: {why}: the pipeline would dead-letter it again"))
+    }
+
+    fn refused(code: &str, message: String) -> Self {
+        let rendered = message.clone();
+        Self::Error { error: Failure { code: code.into(), message, position: None, token: None, rendered } }
     }
 }
 

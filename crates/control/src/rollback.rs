@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use resources::{Resource, Spec};
+use resources::{Resource, Spec, TransformRef};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use store::Key;
@@ -41,7 +41,7 @@ pub(crate) struct Versions {
     pub(crate) generation: u64,
     /// When it was put; a runtime takes it up at its next batch.
     pub(crate) since: Timestamp,
-    /// `TRANSFORM@VERSION` by step.
+    /// `TRANSFORM@VERSION` by step that is a transform; what other steps do stands in the pipeline itself.
     pub(crate) steps: BTreeMap<String, String>,
 }
 
@@ -54,7 +54,10 @@ impl Versions {
         let steps = pipeline
             .steps
             .iter()
-            .map(|step| (step.name.clone(), format!("{}@{}", step.transform, version(step.version))))
+            .filter_map(|step| {
+                let TransformRef { transform, version: number } = step.kind.transform()?;
+                Some((step.name.clone(), format!("{transform}@{}", version(*number))))
+            })
             .collect();
         let Resource { metadata, .. } = resource;
         Ok(Some(Self { generation: metadata.generation, since: metadata.updated_at, steps }))
@@ -177,6 +180,7 @@ impl Control {
         };
         let mut spec = existing.spec.clone();
         let steps = spec["steps"].as_array_mut().into_iter().flatten();
+        let steps = steps.filter(|step| step.get("transform").is_some());
         let mut left = target.steps.clone();
         for step in steps {
             let name = step["name"].as_str().unwrap_or_default();

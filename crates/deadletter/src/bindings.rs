@@ -4,6 +4,7 @@
 use jsonata::{Bindings, Program};
 use kafka::ConsumedRecord;
 use serde_json::{Map, Value};
+use types::Headers;
 
 use crate::Origin;
 
@@ -56,14 +57,27 @@ pub fn bind(bindings: &mut Bindings, reads: Reads, record: &ConsumedRecord, orig
         bindings.set_str("key", &String::from_utf8_lossy(key));
     }
     if reads.headers {
-        let mut headers = Map::new();
-        for header in &record.headers {
-            // Of several headers of a name the last one is seen, as in Kafka's `lastHeader`.
-            let value = header.value.as_deref().map(String::from_utf8_lossy);
-            headers.insert(header.name.to_string(), value.map_or(Value::Null, |v| v.into()));
-        }
-        bindings.set_json("headers", Value::Object(headers).to_string().as_bytes());
+        bind_headers(bindings, &record.headers);
     }
+}
+
+/// Binds another key in place of the record's: what a step made of it.
+pub fn bind_key(bindings: &mut Bindings, key: Option<&[u8]>) {
+    match key {
+        Some(key) => bindings.set_str("key", &String::from_utf8_lossy(key)),
+        None => bindings.set_undefined("key"),
+    }
+}
+
+/// Binds headers in place of those that were bound.
+pub fn bind_headers(bindings: &mut Bindings, headers: &Headers) {
+    let mut map = Map::new();
+    for header in headers {
+        // Of several headers of a name the last one is seen, as in Kafka's `lastHeader`.
+        let value = header.value.as_deref().map(String::from_utf8_lossy);
+        map.insert(header.name.to_string(), value.map_or(Value::Null, |v| v.into()));
+    }
+    bindings.set_json("headers", Value::Object(map).to_string().as_bytes());
 }
 
 /// The seed of `$random`: FNV-1a over topic, partition and offset.

@@ -10,6 +10,12 @@ pub enum Reason {
     InvalidJson,
     /// The expression failed; its own code is in the message.
     TransformError,
+    /// An expression gave what its step can't take: no boolean for a filter, an object for a key.
+    InvalidResult,
+    /// A route chose a topic that isn't declared.
+    UnknownRoute,
+    /// The value has another shape than the paths of what is to be hidden.
+    RedactFailed,
     /// The expression took more steps or bytes than it may.
     OverBudget,
     /// The result doesn't fit in the target topic.
@@ -36,9 +42,12 @@ pub enum Reason {
 
 impl Reason {
     /// All, for lists and for reading back.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 16] = [
         Self::InvalidJson,
         Self::TransformError,
+        Self::InvalidResult,
+        Self::UnknownRoute,
+        Self::RedactFailed,
         Self::OverBudget,
         Self::OutputTooLarge,
         Self::HttpStatus,
@@ -57,6 +66,9 @@ impl Reason {
         match self {
             Self::InvalidJson => "invalid_json",
             Self::TransformError => "transform_error",
+            Self::InvalidResult => "invalid_result",
+            Self::UnknownRoute => "unknown_route",
+            Self::RedactFailed => "redact_failed",
             Self::OverBudget => "over_budget",
             Self::OutputTooLarge => "output_too_large",
             Self::HttpStatus => "http_status",

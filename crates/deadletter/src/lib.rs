@@ -18,7 +18,7 @@ mod select;
 mod settled;
 mod stage;
 
-pub use bindings::{Reads, bind};
+pub use bindings::{Reads, bind, bind_headers, bind_key};
 pub use browse::{Dlq, Group, Listing, Summary};
 pub use error::{Error, Result};
 pub use expression::{Expression, ExpressionError, Predicate, Repair};

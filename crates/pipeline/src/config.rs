@@ -28,7 +28,7 @@ pub struct Config {
     pub fetch_bytes_max: usize,
     /// Expressions evaluated at one time in the process, over all pipelines; 0: one a core.
     pub evaluations_max: usize,
-    /// Evaluation steps that one expression may take for one record. Deterministic.
+    /// Evaluation steps that all expressions of a pipeline together may take for one record. Deterministic.
     pub record_steps_max: u64,
     /// How deep one expression may nest calls and values. Deterministic.
     pub record_depth_max: u32,
@@ -38,7 +38,7 @@ pub struct Config {
     pub record_output_bytes_max: usize,
     /// Steps of regular expressions that one expression may take for one record. Deterministic.
     pub record_regex_steps_max: u64,
-    /// The backstop: an expression that runs longer on one record, in milliseconds, stops the pipeline with a
+    /// The backstop: expressions that together run longer on one record, in milliseconds, stop the pipeline with a
     /// reason. Nothing is dead-lettered, since it depends on the machine.
     pub record_time_max_ms: u64,
     /// How many records one record may become by fan-out.

@@ -2,29 +2,25 @@
 //!
 //! Invariants: the same compiled plan and the same record give the same outputs, byte for byte, on every
 //! machine. Outputs stand in the order of the inputs. An input leads to its outputs as a whole, or to one dead
-//! letter, or to nothing (a result of `undefined`, counted), or it halts: then nothing at or after it is in
+//! letter, or to nothing (a result of `undefined`, a filter that doesn't hold; counted), or it halts: then nothing at or after it is in
 //! the result, and everything before it is.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use bytes::Bytes;
-use deadletter::{Failure, Origin, Reason, Stage};
-use jiff::Timestamp;
-use jsonata::{Bindings, ErrorKind, EvalError, Evaluator, Limit, Outcome, Output, Program};
+use deadletter::{Origin, Reason};
+use jsonata::Evaluator;
 use kafka::ConsumedRecord;
 use types::{Offset, Record, TopicName, TopicPartition};
 
-use crate::compiled::{Compiled, Step};
-use crate::output::{self, Part};
-
-/// How often a record was tried in the stage when it is dead-lettered: a transform's error is final at once.
-const ATTEMPTS: u32 = 1;
+use crate::compiled::Compiled;
+use crate::record::{Passed, Run, Stopped};
 
 /// What the topics that are written to take, in bytes a record batch.
 #[derive(Debug, Clone)]
 pub(crate) struct Sizes {
-    pub(crate) target_bytes_max: usize,
+    /// By target.
+    pub(crate) target_bytes_max: BTreeMap<TopicName, usize>,
     /// By DLQ.
     pub(crate) dlq_bytes_max: BTreeMap<TopicName, usize>,
 }
@@ -53,8 +49,8 @@ pub(crate) struct Evaluated {
     pub(crate) read: u64,
     /// Outputs to the target, tombstones too.
     pub(crate) written: u64,
-    /// Inputs without a result.
-    pub(crate) dropped: u64,
+    /// Inputs that led to nothing, by why.
+    pub(crate) dropped: BTreeMap<&'static str, u64>,
     /// By `x-dlq-reason`.
     pub(crate) dead_lettered: BTreeMap<&'static str, u64>,
     pub(crate) halt: Option<Halt>,
@@ -98,9 +94,10 @@ impl Evaluated {
         self.offsets.extend(offsets);
         self.read += read;
         self.written += written;
-        self.dropped += dropped;
-        for (reason, count) in dead_lettered {
-            *self.dead_lettered.entry(reason).or_default() += count;
+        for (counts, more) in [(&mut self.dropped, dropped), (&mut self.dead_lettered, dead_lettered)] {
+            for (reason, count) in more {
+                *counts.entry(reason).or_default() += count;
+            }
         }
         self.halt = halt;
         self.is_cut = is_cut;
@@ -109,13 +106,6 @@ impl Evaluated {
     pub(crate) fn dead_lettered_total(&self) -> u64 {
         self.dead_lettered.values().sum()
     }
-}
-
-/// What stopped one record.
-enum Stopped<'a> {
-    /// The record is at fault.
-    Failed(&'a Stage, Failure),
-    Halt(Halt),
 }
 
 /// Evaluates a run of a batch's records in order until the end, a halt, or a cut. The batch's first run isn't cut
@@ -139,15 +129,13 @@ pub(crate) fn evaluate(
         let before = made.writes.len();
         let origin = Origin::of(record, &compiled.plan.topics.retry);
         run.outputs.clear();
-        let halt = match run.transform(record, &origin) {
-            Ok(()) => {
-                match run.outputs.len() {
-                    0 => made.dropped += 1,
-                    n => made.written += n as u64,
+        let halt = match run.put_through(record, &origin) {
+            Ok(passed) => {
+                if let Passed::Dropped(why) = passed {
+                    *made.dropped.entry(why).or_default() += 1;
                 }
-                let target = &compiled.plan.target;
-                made.writes
-                    .extend(run.outputs.drain(..).map(|record| Write { topic: target.clone(), record }));
+                made.written += run.outputs.len() as u64;
+                made.writes.append(&mut run.outputs);
                 None
             }
             Err(Stopped::Failed(stage, failure)) if !compiled.stops_on_error() => {
@@ -187,17 +175,15 @@ pub(crate) fn evaluate(
 #[derive(Debug)]
 pub(crate) struct Tried {
     pub(crate) fate: Fate,
-    /// Evaluation steps, of all expressions together.
+    /// Evaluation steps of all expressions together, which is what the budget is held against.
     pub(crate) steps: u64,
-    /// Of the expression that took most, which is what a budget is held against.
-    pub(crate) steps_max: u64,
 }
 
 /// See [`Tried`].
 #[derive(Debug)]
 pub(crate) enum Fate {
     /// Its outputs; none: it is dropped.
-    Outputs(Vec<Record>),
+    Outputs(Vec<Write>),
     /// It is dead-lettered, or stops a pipeline that stops on errors.
     Failed(Trouble),
     /// It stops the pipeline, whatever `onError` says.
@@ -228,8 +214,8 @@ pub(crate) fn evaluate_one(
 ) -> Tried {
     let mut run = Run::new(compiled, sizes, evaluator);
     let origin = Origin::of(record, &compiled.plan.topics.retry);
-    let fate = match run.transform(record, &origin) {
-        Ok(()) => Fate::Outputs(std::mem::take(&mut run.outputs)),
+    let fate = match run.put_through(record, &origin) {
+        Ok(_) => Fate::Outputs(std::mem::take(&mut run.outputs)),
         Err(Stopped::Halt(halt)) => Fate::Stops(halt.reason),
         Err(Stopped::Failed(stage, failure)) => {
             let letter = match compiled.stops_on_error() {
@@ -242,250 +228,18 @@ pub(crate) fn evaluate_one(
             }
         }
     };
-    let Run { steps, steps_max, .. } = run;
-    Tried { fate, steps, steps_max }
-}
-
-struct Run<'a> {
-    compiled: &'a Compiled,
-    sizes: &'a Sizes,
-    evaluator: &'a mut Evaluator,
-    /// Of the record at hand.
-    bindings: Bindings,
-    /// The result of the last evaluation.
-    text: Output,
-    now: Timestamp,
-    /// Of the record at hand.
-    outputs: Vec<Record>,
-    /// Of all evaluations until now.
-    steps: u64,
-    steps_max: u64,
-    /// The last evaluation that failed.
-    raised: Option<(EvalError, &'a Program)>,
-}
-
-impl<'a> Run<'a> {
-    fn new(compiled: &'a Compiled, sizes: &'a Sizes, evaluator: &'a mut Evaluator) -> Self {
-        Self {
-            compiled,
-            sizes,
-            evaluator,
-            bindings: Bindings::default(),
-            text: Output::new(),
-            now: Timestamp::now(),
-            outputs: Vec::new(),
-            steps: 0,
-            steps_max: 0,
-            raised: None,
-        }
-    }
-
-    /// The failure of the one record that was evaluated.
-    fn trouble(&mut self, stage: &Stage, failure: Failure) -> Trouble {
-        let compiled = self.compiled;
-        let step = compiled.steps.iter().find(|step| step.stage == *stage);
-        let step = step.map_or_else(String::new, |step| step.name.clone());
-        let Failure { reason, message } = failure;
-        let mut trouble =
-            Trouble { reason, rendered: message.clone(), message, step, code: None, position: None };
-        if let Some((error, program)) = self.raised.take() {
-            trouble.code = Some(error.code());
-            if let ErrorKind::Expression(raised) = error.kind() {
-                trouble.position = Some((raised.origin.line, raised.origin.column));
-                trouble.rendered = error.render(program.source());
-            }
-        }
-        trouble
-    }
-
-    /// Leaves the record's outputs in `outputs`: none where there is no result.
-    fn transform(&mut self, record: &ConsumedRecord, origin: &Origin) -> Result<(), Stopped<'a>> {
-        let compiled = self.compiled;
-        let Some(value) = &record.value else {
-            // A tombstone says that the key is gone; there is nothing to evaluate.
-            let headers = output::headers(&record.headers, origin, Part::Whole, false, &compiled.made_by);
-            return self.output(record, record.key.clone(), None, headers, last_stage(compiled));
-        };
-        deadletter::bind(&mut self.bindings, compiled.reads, record, origin);
-        let mut text = value.clone();
-        for step in &compiled.steps {
-            if !self.eval(record, &step.program, &step.stage, &text, None)? {
-                return Ok(());
-            }
-            text = Bytes::copy_from_slice(self.text.as_bytes());
-        }
-        let stage = last_stage(compiled);
-        let elements: Option<Vec<Bytes>> = match self.text.elements() {
-            Some(elements) if compiled.plan.fan_out => {
-                let (count, max) = (elements.len(), compiled.fan_out_max);
-                if count > max {
-                    let message = format!(
-                        "the record became {count} records by fan-out; pipeline.fan_out_max is {max}"
-                    );
-                    return Err(Stopped::Failed(stage, Failure::new(Reason::OverBudget, message)));
-                }
-                Some(elements.map(Bytes::copy_from_slice).collect())
-            }
-            _ => None,
-        };
-        let Some(elements) = elements else {
-            return self.value(record, origin, Part::Whole, text, stage);
-        };
-        for (index, element) in elements.into_iter().enumerate() {
-            self.value(record, origin, Part::Element(index), element, stage)?;
-        }
-        Ok(())
-    }
-
-    /// One output with a value.
-    fn value(
-        &mut self,
-        record: &ConsumedRecord,
-        origin: &Origin,
-        part: Part,
-        text: Bytes,
-        stage: &'a Stage,
-    ) -> Result<(), Stopped<'a>> {
-        let compiled = self.compiled;
-        let key = match &compiled.key {
-            None => record.key.clone(),
-            Some(program) => {
-                const PLACE: &str = "target.key";
-                let failed = |message: &str| {
-                    let message = format!("{PLACE}: {message}");
-                    Stopped::Failed(stage, Failure::new(Reason::TransformError, message))
-                };
-                if !self.eval(record, program, stage, &text, Some(PLACE))? {
-                    return Err(failed("the expression gives no value for this output"));
-                }
-                output::key_of_json(self.text.as_bytes()).map_err(|e| failed(&e.to_string()))?
-            }
-        };
-        let headers = output::headers(&record.headers, origin, part, true, &compiled.made_by);
-        self.output(record, key, Some(text), headers, stage)
-    }
-
-    fn output(
-        &mut self,
-        input: &ConsumedRecord,
-        key: Option<Bytes>,
-        value: Option<Bytes>,
-        headers: types::Headers,
-        stage: &'a Stage,
-    ) -> Result<(), Stopped<'a>> {
-        let record = Record {
-            key,
-            value,
-            headers,
-            timestamp: (input.timestamp_ms >= 0).then_some(input.timestamp_ms),
-        };
-        let (weight, limit) = (output::encoded_bytes(&record), self.sizes.target_bytes_max);
-        if weight > limit {
-            let target = &self.compiled.plan.target;
-            let message =
-                format!("the output takes {weight} bytes; max.message.bytes of {target} is {limit}");
-            return Err(Stopped::Failed(stage, Failure::new(Reason::OutputTooLarge, message)));
-        }
-        self.outputs.push(record);
-        Ok(())
-    }
-
-    /// Leaves the result in `text`; false: there is none. `place` goes before the messages of errors.
-    fn eval(
-        &mut self,
-        record: &ConsumedRecord,
-        program: &'a Program,
-        stage: &'a Stage,
-        input: &[u8],
-        place: Option<&str>,
-    ) -> Result<bool, Stopped<'a>> {
-        let budget = &self.compiled.budget;
-        let (outcome, used) =
-            self.evaluator.eval_counted(program, Some(input), &self.bindings, budget, &mut self.text);
-        self.steps = self.steps.saturating_add(used.steps);
-        self.steps_max = self.steps_max.max(used.steps);
-        match outcome {
-            Ok(Outcome::Undefined) => Ok(false),
-            Ok(Outcome::Null | Outcome::Value) => Ok(true),
-            Err(error) => {
-                let stopped = stopped(record, stage, &error, place);
-                self.raised = Some((error, program));
-                Err(stopped)
-            }
-        }
-    }
-
-    fn dead_letter(
-        &self,
-        record: &ConsumedRecord,
-        origin: &Origin,
-        stage: &Stage,
-        failure: &Failure,
-    ) -> Result<Write, Halt> {
-        let cannot = |why: String| Halt {
-            reason: format!("the dead letter of {}@{} can't be written: {why}", record.tp, record.offset),
-            may_pass: true,
-        };
-        let topic = self
-            .compiled
-            .dlq_of(&origin.topic)
-            .ok_or_else(|| cannot(format!("the plan names no dead-letter topic for {}", origin.topic)))?;
-        let letter = deadletter::dead_letter(
-            record,
-            &self.compiled.plan.topics.retry,
-            stage,
-            failure,
-            ATTEMPTS,
-            self.now,
-        );
-        let weight = output::encoded_bytes(&letter);
-        match self.sizes.dlq_bytes_max.get(topic) {
-            Some(limit) if weight > *limit => {
-                Err(cannot(format!("it takes {weight} bytes; max.message.bytes of {topic} is {limit}")))
-            }
-            _ => Ok(Write { topic: topic.clone(), record: letter }),
-        }
-    }
-}
-
-/// The stage that is to blame for an output as a whole.
-fn last_stage(compiled: &Compiled) -> &Stage {
-    let step: &Step = compiled.steps.last().expect("a plan has at least one step");
-    &step.stage
-}
-
-/// What an evaluation's error means for its record.
-fn stopped<'a>(
-    record: &ConsumedRecord,
-    stage: &'a Stage,
-    error: &EvalError,
-    place: Option<&str>,
-) -> Stopped<'a> {
-    let message = match place {
-        Some(place) => format!("{place}: {error}"),
-        None => error.to_string(),
-    };
-    let reason = match error.kind() {
-        ErrorKind::InvalidJson(_) => Reason::InvalidJson,
-        ErrorKind::Expression(_) => Reason::TransformError,
-        ErrorKind::OverBudget(over) if over.limit == Limit::OutputBytes => Reason::OutputTooLarge,
-        ErrorKind::OverBudget(over) if over.limit.is_deterministic() => Reason::OverBudget,
-        // It says something of the machine, and nothing of the record.
-        ErrorKind::OverBudget(_) => {
-            return Stopped::Halt(Halt {
-                reason: format!("{}@{} took too long at {stage}: {message}", record.tp, record.offset),
-                may_pass: true,
-            });
-        }
-    };
-    Stopped::Failed(stage, Failure::new(reason, message))
+    Tried { fate, steps: run.steps }
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
-    use resources::{ContentHash, OnError, PipelinePlan, Source, StageTopics, StartFrom, StepPlan};
+    use bytes::Bytes;
+    use resources::{
+        ContentHash, HeadersSpec, OnError, PipelinePlan, RedactSpec, RedactWith, RouteSpec, SampleBy,
+        SampleSpec, Source, StageTopics, StartFrom, StepKind, StepPlan, TransformPlan, ValidateSpec,
+    };
     use types::{Headers, InstallationId, Uid, names};
 
     use super::*;
@@ -498,10 +252,12 @@ mod tests {
     fn plan(expressions: &[&str]) -> PipelinePlan {
         let step = |(n, expression): (usize, &&str)| StepPlan {
             name: format!("s{n}"),
-            transform: format!("t{n}"),
-            version: 3,
-            hash: ContentHash::of(&[expression.as_bytes()]),
-            expression: (*expression).into(),
+            kind: StepKind::Transform(TransformPlan {
+                transform: format!("t{n}"),
+                version: 3,
+                hash: ContentHash::of(&[expression.as_bytes()]),
+                expression: (*expression).into(),
+            }),
         };
         PipelinePlan {
             installation: InstallationId::new(),
@@ -540,7 +296,8 @@ mod tests {
         let compiled = Compiled::new(Arc::new(plan), config).unwrap();
         let dlqs = [("in.dlq", limit + 65_536), ("other.dlq", limit + 65_536)];
         let dlq_bytes_max = dlqs.into_iter().map(|(name, bytes)| (topic(name), bytes)).collect();
-        let sizes = Sizes { target_bytes_max: limit, dlq_bytes_max };
+        let target_bytes_max = compiled.plan.targets().into_iter().map(|t| (t.clone(), limit)).collect();
+        let sizes = Sizes { target_bytes_max, dlq_bytes_max };
         evaluate(
             &compiled,
             &sizes,
@@ -571,7 +328,7 @@ mod tests {
             [record(0, r#"{"a":1}"#), record(1, "{"), record(2, r#"{"b":1}"#), record(5, r#"{"a":"x"}"#)];
         let made = run(plan(&["a", "$number($)"]), &records);
         assert_eq!(values(&made), pairs(&[("out", "1"), ("in.dlq", "{"), ("in.dlq", r#"{"a":"x"}"#)]));
-        assert_eq!((made.read, made.written, made.dropped), (4, 1, 1));
+        assert_eq!((made.read, made.written, made.dropped), (4, 1, BTreeMap::from([("undefined", 1)])));
         assert_eq!(made.dead_lettered, BTreeMap::from([("invalid_json", 1), ("transform_error", 1)]));
         assert_eq!(made.offsets, BTreeMap::from([(records[0].tp.clone(), 6)]));
         let stages: Vec<_> =
@@ -638,7 +395,7 @@ mod tests {
             &[record(0, "[1,2]"), record(1, &large), record(2, "[]")],
         );
         assert_eq!(values(&made), pairs(&[("out", "1"), ("out", "2"), ("in.dlq", &large)]));
-        assert_eq!((made.written, made.dropped, made.dead_lettered_total()), (2, 1, 1));
+        assert_eq!((made.written, made.dropped.len(), made.dead_lettered_total()), (2, 1, 1));
         let ids: Vec<_> =
             made.writes[..2].iter().map(|w| w.record.headers.get_str(names::EVENT_ID)).collect();
         assert_eq!(ids, [Some("in-7-0.0"), Some("in-7-0.1")]);
@@ -687,6 +444,287 @@ mod tests {
         assert_eq!(keys[..3], [Some("é".into()), Some("12".into()), None]);
         assert_eq!(made.writes[3].topic, topic("in.dlq"));
         assert!(made.writes[3].record.headers.get_str(names::DLQ_MESSAGE).unwrap().contains("target.key"));
+    }
+
+    fn step(name: &str, kind: StepKind<TransformPlan>) -> StepPlan {
+        StepPlan { name: name.into(), kind }
+    }
+
+    fn filter(expression: &str) -> StepKind<TransformPlan> {
+        StepKind::Filter(expression.into())
+    }
+
+    fn headers(set: &[(&str, &str)], drop: &[&str]) -> StepKind<TransformPlan> {
+        let set = set.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        StepKind::Headers(HeadersSpec { set, drop: drop.iter().map(|&name| name.to_owned()).collect() })
+    }
+
+    /// A plan of these steps alone.
+    fn steps(kinds: Vec<StepKind<TransformPlan>>) -> PipelinePlan {
+        let named = |(n, kind)| step(&format!("s{n}"), kind);
+        PipelinePlan { steps: kinds.into_iter().enumerate().map(named).collect(), ..plan(&[]) }
+    }
+
+    /// What the dead letters say: stage, reason, message.
+    fn letters(made: &Evaluated) -> Vec<[String; 3]> {
+        let letters = made.writes.iter().filter(|w| w.topic == topic("in.dlq"));
+        let text = |w: &Write, name| w.record.headers.get_str(name).unwrap_or_default().to_owned();
+        letters
+            .map(|w| [names::DLQ_STAGE, names::DLQ_REASON, names::DLQ_MESSAGE].map(|name| text(w, name)))
+            .collect()
+    }
+
+    #[test]
+    fn a_filter_passes_bytes_as_they_came_and_takes_true_and_false_only() {
+        let records = [
+            record(0, r#"{ "ok": true,  "n": 1.00 }"#),
+            record(1, r#"{"ok":false}"#),
+            record(2, r#"{"ok":"yes"}"#),
+            record(3, "{}"),
+            record(4, r#"{"ok":null}"#),
+            record(5, r#"{"ok":[true]}"#),
+            record(6, "{"),
+            record(7, r#"{"ok":1}"#),
+        ];
+        let made = run(steps(vec![filter("ok")]), &records);
+        assert_eq!(values(&made)[0], ("out".to_owned(), r#"{ "ok": true,  "n": 1.00 }"#.to_owned()));
+        assert_eq!((made.written, &made.dropped), (1, &BTreeMap::from([("filtered", 1)])));
+        assert_eq!(made.dead_lettered, BTreeMap::from([("invalid_result", 5), ("invalid_json", 1)]));
+        let letters = letters(&made);
+        assert!(letters.iter().all(|[stage, ..]| stage == "pipeline/w/p/s0@4"), "{letters:?}");
+        let messages: Vec<_> = letters.iter().map(|[_, _, message]| message.as_str()).collect();
+        for (message, what) in messages.iter().zip(["a text", "no value", "null", "an array"]) {
+            assert!(message.contains(&format!("gives {what}, not true or false")), "{message}");
+        }
+        let out = &made.writes[0].record.headers;
+        assert_eq!((out.get(names::TRANSFORM), out.get(names::CONTENT_TYPE)), (None, None), "as it came");
+        assert_eq!(out.get_str(names::EVENT_ID), Some("in-7-0"));
+    }
+
+    #[test]
+    fn steps_go_on_from_what_those_before_them_made() {
+        let mut plan = plan(&[r#"{"id": id, "seen": $key & "/" & $headers.tenant}"#]);
+        plan.steps.insert(0, step("only", filter("id > 0")));
+        plan.steps.insert(1, step("by-id", StepKind::Key("'k' & id".into())));
+        plan.steps
+            .insert(2, step("tag", headers(&[("tenant", "$key & '!'"), ("n", "id")], &["cookie", "gone"])));
+        plan.steps.push(step("last", filter("seen != 'x'")));
+        let mut with = record(0, r#"{"id":7}"#);
+        for (name, value) in [("cookie", "c"), ("tenant", "old"), ("a", "1"), ("tenant", "older")] {
+            with.headers.push(name, value);
+        }
+        let made = run(plan, &[with, record(1, r#"{"id":0}"#)]);
+        assert_eq!(values(&made), pairs(&[("out", r#"{"id":7,"seen":"k7/k7!"}"#)]));
+        let out = &made.writes[0].record;
+        assert_eq!(out.key, Some("k7".into()));
+        let shown: Vec<_> = out
+            .headers
+            .iter()
+            .map(|h| format!("{}={}", &*h.name, String::from_utf8_lossy(h.value.as_deref().unwrap())))
+            .collect();
+        let all = [
+            "a=1",
+            "n=7",
+            "tenant=k7!",
+            "x-event-id=in-7-0",
+            "content-type=application/json",
+            "x-transform=t0@3",
+        ];
+        assert_eq!(shown, all);
+        assert_eq!(made.dropped, BTreeMap::from([("filtered", 1)]));
+    }
+
+    #[test]
+    fn keys_and_headers_take_scalars_and_name_their_step() {
+        let plan = steps(vec![StepKind::Key("key".into()), headers(&[("h", "header")], &[])]);
+        let records = [
+            record(0, r#"{"key":{"a":1},"header":1}"#),
+            record(1, r#"{"key":[1],"header":1}"#),
+            record(2, r#"{"header":1}"#),
+            record(3, r#"{"key":null,"header":null}"#),
+            record(4, r#"{"key":1.5,"header":"a\nb"}"#),
+            record(5, r#"{"key":true,"header":"é"}"#),
+            record(6, &format!(r#"{{"key":"k","header":"{}"}}"#, "x".repeat(9_000))),
+            record(7, r#"{"key":"k","header":[]}"#),
+        ];
+        let made = run(plan, &records);
+        let outs: Vec<_> =
+            made.writes.iter().filter(|w| w.topic == topic("out")).map(|w| &w.record).collect();
+        let keys: Vec<_> = outs.iter().map(|r| (r.key.clone(), r.headers.get_str("h"))).collect();
+        assert_eq!(keys, [(None, None), (Some("true".into()), Some("é"))]);
+        let found = letters(&made);
+        let stages: Vec<_> = found.iter().map(|[stage, ..]| stage.as_str()).collect();
+        let [key, header] = ["pipeline/w/p/s0@4", "pipeline/w/p/s1@4"];
+        assert_eq!(stages, [key, key, key, header, header, header]);
+        assert_eq!(made.dead_lettered, BTreeMap::from([("invalid_result", 6)]));
+        let says = ["an object", "an array", "no value", "control character", "9000 bytes", "an array"];
+        for ([.., message], says) in found.iter().zip(says) {
+            assert!(message.contains(says), "{message}");
+        }
+        assert!(found[3][2].starts_with("header h: "), "{found:?}");
+    }
+
+    #[test]
+    fn an_error_in_a_filter_names_its_step_and_place() {
+        let compiled = Compiled::new(
+            Arc::new(steps(vec![filter("a"), filter("\n $number(b) > 1")])),
+            &Config::default(),
+        );
+        let sizes = Sizes {
+            target_bytes_max: BTreeMap::new(),
+            dlq_bytes_max: BTreeMap::from([(topic("in.dlq"), 9_000)]),
+        };
+        let tried = evaluate_one(
+            &compiled.unwrap(),
+            &sizes,
+            &mut Evaluator::new(),
+            &record(0, r#"{"a":true,"b":"x"}"#),
+        );
+        let Fate::Failed(trouble) = tried.fate else { panic!("{tried:?}") };
+        assert_eq!((trouble.step.as_str(), trouble.code), ("s1", Some("D3030")));
+        assert_eq!((trouble.reason, trouble.position), (Reason::TransformError, Some((2, 9))));
+        assert!(trouble.message.starts_with("filter: "), "{trouble:?}");
+    }
+
+    #[test]
+    fn all_steps_of_a_record_share_one_budget() {
+        let count = "$count([1..200].($ * 2)) > 0";
+        let alone = run_with(
+            &Config { record_steps_max: 1_500, ..Config::default() },
+            steps(vec![filter(count)]),
+            1_000_000,
+            &[record(0, "{}"), record(1, "{}")],
+        );
+        assert_eq!(alone.written, 2, "each record has its own: {alone:?}");
+        let made = run_with(
+            &Config { record_steps_max: 1_500, ..Config::default() },
+            steps(vec![filter(count), filter(count), filter(count), filter(count)]),
+            1_000_000,
+            &[record(0, "{}")],
+        );
+        assert_eq!(made.dead_lettered, BTreeMap::from([("over_budget", 1)]));
+        assert!(
+            letters(&made)[0][2].contains("the record's expressions before it took"),
+            "{:?}",
+            letters(&made)
+        );
+    }
+
+    #[test]
+    fn a_value_that_no_transform_made_fans_out_too() {
+        let mut plan = steps(vec![filter("$count($) > 0")]);
+        plan.fan_out = true;
+        let made = run(plan, &[record(0, "[1, {\"a\": 2.50}]"), record(1, "[]"), record(2, "7")]);
+        let all = [("out", "1"), ("out", r#"{"a":2.50}"#), ("out", "7")];
+        assert_eq!(values(&made), pairs(&all));
+        assert_eq!(made.dropped, BTreeMap::from([("filtered", 1)]));
+    }
+
+    #[test]
+    fn what_no_expression_looks_at_need_not_be_json_and_tombstones_pass() {
+        let mut gone = record(1, "");
+        gone.value = None;
+        let made = run(steps(vec![headers(&[], &["a"])]), &[record(0, "\u{1}binary"), gone]);
+        assert_eq!((made.written, made.writes[0].record.value.as_deref()), (2, Some(&b"\x01binary"[..])));
+        let strict = steps(vec![filter("nothing"), StepKind::Key("{}".into())]);
+        let mut gone = record(1, "");
+        gone.value = None;
+        assert_eq!(run(strict, &[gone]).writes[0].record.key, Some("k".into()));
+    }
+
+    #[test]
+    fn what_is_redacted_reaches_no_output_and_other_shapes_are_dead_lettered() {
+        let redact = |paths: &[&str], with| {
+            StepKind::Redact(RedactSpec { paths: paths.iter().map(|&path| path.to_owned()).collect(), with })
+        };
+        let mut plan = steps(vec![
+            redact(&["/who/mail", "/tags/*"], RedactWith::Mask),
+            redact(&["/card"], RedactWith::Drop),
+            filter("who.mail = '***' or $not($exists(who.mail))"),
+        ]);
+        let mut before = record(0, r#"{ "n": 1.00, "who": {"mail": "a@b"}, "tags": ["x"], "card": 1}"#);
+        before.headers.push("content-type", "application/cloudevents+json");
+        let records = [before, record(1, "{}"), record(2, r#"{"who":"a@b"}"#), record(3, "{\"who\":1")];
+        let made = run(plan.clone(), &records);
+        let first = r#"{"n":1.00,"who":{"mail":"***"},"tags":["***"]}"#;
+        assert_eq!(values(&made)[..2], pairs(&[("out", first), ("out", "{}")]));
+        let kept = made.writes[0].record.headers.get_str(names::CONTENT_TYPE);
+        assert_eq!(kept, Some("application/cloudevents+json"));
+        let found = letters(&made);
+        assert_eq!((found[0][1].as_str(), found[1][1].as_str()), ("redact_failed", "invalid_json"));
+        assert!(found[0][0].ends_with("/s0@4") && !found[0][2].contains("a@b"), "{found:?}");
+
+        // Made by a transform, hidden, and taken apart.
+        plan.steps =
+            vec![self::plan(&["items"]).steps.remove(0), step("hide", redact(&["/*/pin"], RedactWith::Mask))];
+        plan.fan_out = true;
+        let made = run(plan, &[record(0, r#"{"items":[{"pin":1},{"pin":2,"a":3}]}"#)]);
+        assert_eq!(values(&made), pairs(&[("out", r#"{"pin":"***"}"#), ("out", r#"{"pin":"***","a":3}"#)]));
+        assert_eq!(made.writes[0].record.headers.get_str(names::CONTENT_TYPE), Some("application/json"));
+    }
+
+    #[test]
+    fn a_sample_keeps_the_same_records_when_they_come_again() {
+        let half = SampleSpec { percent: "50".parse().unwrap(), by: SampleBy::Record };
+        let plan = steps(vec![StepKind::Sample(half)]);
+        let records: Vec<_> = (0..400).map(|n| record(n, &n.to_string())).collect();
+        let made = run(plan.clone(), &records);
+        assert!((150..250).contains(&made.written), "{}", made.written);
+        assert_eq!(made.dropped["sampled"], 400 - made.written);
+        let redriven: Vec<_> = records
+            .iter()
+            .map(|r| {
+                let mut again = ConsumedRecord { tp: TopicPartition::new(topic("retry"), 0), ..r.clone() };
+                for (name, value) in [(names::ORIGIN_TOPIC, "in"), (names::ORIGIN_PARTITION, "7")] {
+                    again.headers.push(name, value);
+                }
+                again.headers.push(names::ORIGIN_OFFSET, r.offset.to_string());
+                again
+            })
+            .collect();
+        assert_eq!(values(&run(plan, &redriven)), values(&made));
+    }
+
+    #[test]
+    fn what_breaks_a_schema_is_dead_lettered_with_its_places() {
+        let schema = serde_json::json!({"required": ["id"], "properties": {"id": {"type": "integer"}}});
+        let plan = steps(vec![StepKind::Validate(ValidateSpec { schema })]);
+        let records =
+            [record(0, r#"{"id": 1}"#), record(1, r#"{"id":"x"}"#), record(2, "{}"), record(3, "x")];
+        let made = run(plan, &records);
+        assert_eq!(values(&made)[0], ("out".to_owned(), r#"{"id": 1}"#.to_owned()));
+        assert_eq!(made.dead_lettered, BTreeMap::from([("invalid_schema", 2), ("invalid_json", 1)]));
+        assert!(letters(&made)[0][2].starts_with("validate: /id: "), "{:?}", letters(&made));
+    }
+
+    #[test]
+    fn a_route_chooses_among_the_declared_topics_and_no_others() {
+        let route = RouteSpec { topics: vec![topic("big"), topic("small")], to: "to".into() };
+        let plan = steps(vec![StepKind::Route(route)]);
+        let mut gone = record(8, "");
+        gone.value = None;
+        let records = [
+            record(0, r#"{"to":"big"}"#),
+            record(1, r#"{"to":"small"}"#),
+            record(2, r#"{"to":null}"#),
+            record(3, r#"{"to":"out"}"#),
+            record(4, r#"{"to":"in.dlq"}"#),
+            record(5, r#"{"to":"__consumer_offsets"}"#),
+            record(6, "{}"),
+            record(7, r#"{"to":["big"]}"#),
+            gone,
+        ];
+        let made = run(plan, &records);
+        let topics: Vec<_> = made.writes.iter().map(|w| w.topic.as_str()).collect();
+        let all =
+            ["big", "small", "out", "out", "in.dlq", "in.dlq", "in.dlq", "in.dlq", "big", "out", "small"];
+        assert_eq!(topics, all);
+        assert_eq!(made.dead_lettered, BTreeMap::from([("unknown_route", 2), ("invalid_result", 2)]));
+        assert!(
+            letters(&made)[1][2].contains("\"__consumer_offsets\", which is none of"),
+            "{:?}",
+            letters(&made)
+        );
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The transform runtime: source topics through JSONata expressions into a target topic, exactly once.
+//! The transform runtime: source topics through steps into a target topic, exactly once.
 //!
 //! A *pipeline* is a plan (what to read, the steps at their versions, the target). Its *supervisor* keeps a *loop*
 //! running, which reads with one consumer and writes through *lanes*: transactional producers over disjoint
@@ -7,7 +7,7 @@
 //!
 //! Invariants:
 //! - read_committed, every input record leads exactly once to its outputs, to one dead letter, or to nothing
-//!   (a result of `undefined`), whatever is killed, fenced or cut off at any moment.
+//!   (a result of `undefined`, a filter that doesn't hold), whatever is killed, fenced or cut off at any moment.
 //! - Per input partition, outputs are written in the order of the inputs.
 //! - A record is seen by exactly one generation of the plan, and the generation's number is committed with it.
 //! - A bad record never stops its neighbours, unless the plan says `onError: stop`.
@@ -16,7 +16,7 @@
 //! It creates no topics, asks no store, and knows no HTTP.
 //!
 //! Not done:
-//! - Canary shares, steps other than transforms.
+//! - Canary shares; steps that keep state (dedupe, lookup).
 //! - Instances share a pipeline's partitions as the cooperative-sticky assignor gives them, which counts source and
 //!   retry partitions alike: of two instances, one may get all sources and the other the (mostly idle) retry topic.
 //!   A retry partition that follows the source partition of its number would mend that.
@@ -33,11 +33,15 @@ mod output;
 mod position;
 mod queue;
 mod reach;
+mod record;
+mod redact;
 mod run;
+mod sample;
 mod status;
 mod supervise;
 mod topics;
 mod transact;
+mod validate;
 mod workers;
 
 use std::collections::BTreeMap;
@@ -51,6 +55,8 @@ use tokio::sync::{Notify, watch};
 use types::Uid;
 
 pub use config::{Config, Problem};
+pub use redact::{Error as RedactError, Redaction};
+pub use validate::{SchemaError, check_schema};
 
 use status::Status;
 use supervise::Env;

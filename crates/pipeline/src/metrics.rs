@@ -26,7 +26,8 @@ pub(crate) struct Labels {
 pub(crate) struct ReasonLabels {
     workspace: String,
     pipeline: String,
-    /// As in `x-dlq-reason`, `undefined` for what a transform gave no result for, or of an abort.
+    /// As in `x-dlq-reason`, `undefined` for what a transform gave no result for,
+    /// `filtered` and `sampled` for what such steps dropped, or of an abort.
     reason: String,
 }
 

@@ -25,7 +25,7 @@ pub(crate) enum Part {
 }
 
 /// The headers of an output: the input's in their order without Vltava's own, the event's id, the media type
-/// and, one a step, the transforms that made it.
+/// and the transforms that made it.
 pub(crate) fn headers(
     input: &Headers,
     origin: &Origin,
@@ -67,6 +67,26 @@ pub(crate) fn key_of_json(json: &[u8]) -> Result<Option<Bytes>, serde_json::Erro
         return serde_json::from_slice::<String>(json).map(|text| Some(text.into()));
     }
     Ok(Some(Bytes::copy_from_slice(json)))
+}
+
+/// What isn't one value that a key or a header can hold.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotScalar {
+    /// It has parts.
+    #[error("the expression gives {0}, not a text, a number or a boolean; `$string(...)` makes a text of it")]
+    Parts(&'static str),
+    /// A text that no UTF-8 says.
+    #[error("the expression gives a text that can't be written: {0}")]
+    Text(serde_json::Error),
+}
+
+/// As [`key_of_json`], of a text, a number or a boolean only: the order of an object's fields must decide nothing.
+pub(crate) fn scalar_of_json(json: &[u8]) -> Result<Option<Bytes>, NotScalar> {
+    match json.first() {
+        Some(b'{') => Err(NotScalar::Parts("an object")),
+        Some(b'[') => Err(NotScalar::Parts("an array")),
+        _ => key_of_json(json).map_err(NotScalar::Text),
+    }
 }
 
 /// What a record weighs against a topic's `max.message.bytes`: as a batch of its own, uncompressed (Kafka's
@@ -178,6 +198,18 @@ mod tests {
         assert_eq!(key("12.5"), Some("12.5".into()));
         assert_eq!(key(r#"{"a":1}"#), Some(r#"{"a":1}"#.into()));
         assert_eq!(key("null"), None);
+    }
+
+    #[test]
+    fn scalars_are_texts_and_nothing_else_is() {
+        let scalar = |json: &str| scalar_of_json(json.as_bytes()).map_err(|e| e.to_string());
+        assert_eq!(scalar(r#""a""#), Ok(Some("a".into())));
+        assert_eq!(scalar("1e3"), Ok(Some("1e3".into())));
+        assert_eq!(scalar("false"), Ok(Some("false".into())));
+        assert_eq!(scalar("null"), Ok(None));
+        for (json, what) in [("{}", "an object"), ("[1]", "an array"), (r#""\ud800""#, "can't be written")] {
+            assert!(scalar(json).unwrap_err().contains(what), "{json}");
+        }
     }
 
     #[test]

@@ -126,7 +126,8 @@ impl Status {
         }
         now.generation_running = generation;
         now.version = Some(compiled.versions());
-        let versions = compiled.steps.iter().map(|s| (s.name.clone(), s.version.clone())).collect();
+        let versions =
+            compiled.steps.iter().filter_map(|s| Some((s.name.clone(), s.version.clone()?))).collect();
         for (step, version) in std::mem::replace(&mut now.versions, versions) {
             self.metrics.version_ends(&step, &version);
         }

@@ -202,8 +202,13 @@ fn opening(env: &Env, plan: &PipelinePlan, sizes: &Sizes, k: u16) -> Opening {
     let config = &env.config;
     let defaults = TxnConfig::default();
     // The broker holds a whole batch against the topic's limit.
-    let smallest =
-        sizes.dlq_bytes_max.values().copied().chain([sizes.target_bytes_max]).min().unwrap_or(usize::MAX);
+    let smallest = sizes
+        .dlq_bytes_max
+        .values()
+        .chain(sizes.target_bytes_max.values())
+        .copied()
+        .min()
+        .unwrap_or(usize::MAX);
     let batch_bytes_max = defaults.producer.batch_bytes_max.min(u32::try_from(smallest).unwrap_or(u32::MAX));
     Opening {
         client: env.client.named(&format!("{}.{k}", client_suffix(plan))),

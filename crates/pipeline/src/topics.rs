@@ -36,7 +36,8 @@ impl Error {
 pub(crate) async fn look_up(admin: &Admin, plan: &PipelinePlan) -> Result<Sizes, Error> {
     let dlqs: BTreeSet<_> = plan.topics.dlq.values().cloned().collect();
     let mut all: Vec<_> = plan.sources.iter().map(|s| s.topic.clone()).collect();
-    all.push(plan.target.clone());
+    let targets: Vec<TopicName> = plan.targets().into_iter().cloned().collect();
+    all.extend(targets.iter().cloned());
     all.push(plan.topics.retry.clone());
     all.extend(dlqs.iter().cloned());
     all.sort();
@@ -46,16 +47,15 @@ pub(crate) async fn look_up(admin: &Admin, plan: &PipelinePlan) -> Result<Sizes,
     if !missing.is_empty() {
         return Err(Error::Missing(missing));
     }
-    let mut written: Vec<_> = dlqs.into_iter().collect();
-    written.push(plan.target.clone());
+    let written: Vec<_> = dlqs.iter().chain(&targets).cloned().collect();
     let configs = admin.describe_configs(&written).await.map_err(Error::Engine)?;
     let bytes_max = |topic: &TopicName| {
         let entry = configs.get(topic).and_then(|config| config.get("max.message.bytes"));
         entry.and_then(|e| e.value.as_deref()).and_then(|v| v.parse().ok()).unwrap_or(MESSAGE_BYTES_MAX)
     };
-    let target_bytes_max = bytes_max(&plan.target);
-    written.pop();
-    let dlq_bytes_max: BTreeMap<_, _> =
-        written.into_iter().map(|dlq| (dlq.clone(), bytes_max(&dlq))).collect();
+    let of = |topics: &mut dyn Iterator<Item = TopicName>| -> BTreeMap<TopicName, usize> {
+        topics.map(|topic| (topic.clone(), bytes_max(&topic))).collect()
+    };
+    let (target_bytes_max, dlq_bytes_max) = (of(&mut targets.into_iter()), of(&mut dlqs.into_iter()));
     Ok(Sizes { target_bytes_max, dlq_bytes_max })
 }

@@ -117,15 +117,19 @@ impl<'a> At<'a> {
             self.wrong("an array", problems);
             return None;
         };
-        if list.len() > length_max {
-            problems.invalid(
-                self.pointer.clone(),
-                format!("has {} elements, but at most {length_max} are allowed", list.len()),
-            );
-            return None;
-        }
+        self.at_most(list.len(), length_max, problems)?;
         let element = |(i, value)| At { value, pointer: format!("{}/{i}", self.pointer) };
         Some(list.iter().enumerate().map(element).collect())
+    }
+
+    /// `None`, and a problem, where there are more than `length_max` elements or entries.
+    pub fn at_most(&self, length: usize, length_max: usize, problems: &mut Problems) -> Option<()> {
+        if length > length_max {
+            let message = format!("has {length} entries, but at most {length_max} are allowed");
+            problems.invalid(self.pointer.clone(), message);
+            return None;
+        }
+        Some(())
     }
 
     /// An array of strings.
@@ -147,13 +151,7 @@ impl<'a> At<'a> {
     /// configuration. The values are in no message: they may be secrets.
     pub fn scalars(&self, length_max: usize, problems: &mut Problems) -> Option<BTreeMap<String, String>> {
         let map = self.map(problems)?;
-        if map.len() > length_max {
-            problems.invalid(
-                self.pointer.clone(),
-                format!("has {} entries, but at most {length_max} are allowed", map.len()),
-            );
-            return None;
-        }
+        self.at_most(map.len(), length_max, problems)?;
         let mut scalars = BTreeMap::new();
         for (name, value) in map {
             let text = match value {

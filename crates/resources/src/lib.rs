@@ -14,12 +14,14 @@ mod folder;
 pub mod format;
 mod hash;
 mod name;
+mod percent;
 mod pipeline;
 mod plan;
 mod problem;
 pub mod reference;
 mod rollout;
 mod spec;
+mod step;
 mod topic;
 mod topic_table;
 mod transform;
@@ -37,16 +39,22 @@ pub use name::{
     API_VERSION, Kind, KindError, NAME_LENGTH_MAX, NameError, SOURCE_LENGTH_MAX, UNOWNED, VersionError,
     VersionRef, Versioned, VersionedError, check_source, name,
 };
+pub use percent::{Percent, PercentError};
 pub use pipeline::{
-    Guarantee, KEY_EXPRESSION_BYTES_MAX, PARALLELISM_MAX, PipelineSpec, SOURCES_MAX, STEPS_MAX, StepSpec,
-    TargetSpec,
+    Guarantee, KEY_EXPRESSION_BYTES_MAX, PARALLELISM_MAX, PipelineSpec, SOURCES_MAX, STEPS_MAX, TargetSpec,
 };
-pub use plan::{ConnectorPlan, ConnectorState, PipelinePlan, Source, StageTopics, StepPlan};
+pub use plan::{ConnectorPlan, ConnectorState, PipelinePlan, Source, StageTopics};
 pub use problem::{Problem, Problems};
 pub use rollout::{
     Most, MostError, REQUIRED_LAST_DEFAULT, REQUIRED_LAST_MAX, RequiredBacktest, Requirement, RolloutSpec,
 };
 pub use spec::{Arrays, IngestSpec, OnError, StartFrom, StartFromError};
+pub use step::{
+    HEADER_NAME_BYTES_MAX, HeadersSpec, REDACT_PATH_BYTES_MAX, REDACT_PATH_DEPTH_MAX, REDACT_PATHS_MAX,
+    ROUTE_TOPICS_MAX, RedactSpec, RedactWith, RouteSpec, SCHEMA_BYTES_MAX, STEP_EXPRESSION_BYTES_MAX,
+    STEP_HEADERS_MAX, SampleBy, SampleSpec, StepKind, StepPlan, StepSpec, TransformPlan, TransformRef,
+    ValidateSpec,
+};
 pub use topic::{
     CONFIG_ENTRIES_MAX, MAX_MESSAGE_BYTES_DEFAULT, PARTITIONS_DEFAULT, PARTITIONS_MAX, TopicSpec,
 };

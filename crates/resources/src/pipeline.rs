@@ -1,4 +1,4 @@
-//! The Pipeline: source topics, steps that are transforms at a version, a target topic.
+//! The Pipeline: source topics, steps, a target topic.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use types::TopicName;
 
 use crate::decode::At;
 use crate::problem::Problems;
-use crate::{OnError, RolloutSpec, Source, VersionRef, Versioned, name};
+use crate::{OnError, RolloutSpec, Source, StepSpec};
 
 /// Source topics of a stage.
 pub const SOURCES_MAX: usize = 64;
@@ -28,19 +28,6 @@ pub enum Guarantee {
     /// Each record's results are in the target once: results, dead letters and offsets are one transaction.
     #[default]
     ExactlyOnce,
-}
-
-/// One step.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct StepSpec {
-    /// Its name in the pipeline; stands in `x-dlq-stage`.
-    pub name: String,
-    /// The transform's name.
-    pub transform: String,
-    /// `None` in a manifest: the version applied with it. What is stored is a number.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub version: Option<VersionRef>,
 }
 
 /// Where results go.
@@ -125,7 +112,30 @@ impl PipelineSpec {
                 format!("{} is a source too: the pipeline would read what it writes, for ever", target.topic),
             );
         }
+        for (i, step) in steps.iter().enumerate() {
+            for (j, topic) in step.kind.topics().iter().enumerate() {
+                if sources.iter().any(|source| source.topic == *topic) {
+                    problems.add(
+                        format!("{}/steps/{i}/route/topics/{j}", at.pointer),
+                        "conflict",
+                        format!("{topic} is a source too: the pipeline would read what it writes, for ever"),
+                    );
+                }
+            }
+        }
         Some(Self { sources, steps, target, guarantee, on_error, fan_out, parallelism, rollout })
+    }
+}
+
+impl PipelineSpec {
+    /// Every topic that results go to, each with its JSON pointer from the spec on: the target, and what routes may choose.
+    pub fn targets(&self) -> Vec<(String, &TopicName)> {
+        let mut targets = vec![("/target/topic".to_owned(), &self.target.topic)];
+        for (i, step) in self.steps.iter().enumerate() {
+            let topics = step.kind.topics().iter().enumerate();
+            targets.extend(topics.map(|(j, topic)| (format!("/steps/{i}/route/topics/{j}"), topic)));
+        }
+        targets
     }
 }
 
@@ -159,39 +169,12 @@ fn steps(at: &At<'_>, problems: &mut Problems) -> Option<Vec<StepSpec>> {
     let mut seen = BTreeSet::new();
     let mut steps = Vec::new();
     for at in &list {
-        let Some(mut object) = at.object(problems) else { continue };
-        let step = object
-            .required("name", problems)
-            .and_then(|at| at.parsed(problems, |text| name(text).map(|()| text.to_owned())));
-        let transform = object.required("transform", problems).and_then(|at| at.read::<Versioned>(problems));
-        let version = object.field("version").and_then(|at| match at.value.as_i64() {
-            Some(_) => at
-                .integer(1, u32::MAX.into(), problems)
-                .and_then(|n| u32::try_from(n).ok())
-                .map(VersionRef::Number),
-            None => at.read(problems),
-        });
-        object.finish(problems);
-        let (Some(step), Some(transform)) = (step, transform) else { continue };
-        if !seen.insert(step.clone()) {
-            problems.add(
-                format!("{}/name", at.pointer),
-                "duplicate",
-                format!("another step is named {step} too"),
-            );
+        let Some(step) = StepSpec::decode(at, problems) else { continue };
+        if !seen.insert(step.name.clone()) {
+            let message = format!("another step is named {} too", step.name);
+            problems.add(format!("{}/name", at.pointer), "duplicate", message);
         }
-        if transform.version.is_some() && version.is_some() {
-            problems.add(
-                format!("{}/version", at.pointer),
-                "conflict",
-                format!("the version is given twice: in transform ({transform}) and in version"),
-            );
-        }
-        steps.push(StepSpec {
-            name: step,
-            transform: transform.name,
-            version: version.or(transform.version),
-        });
+        steps.push(step);
     }
     Some(steps)
 }
@@ -201,7 +184,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::StartFrom;
+    use crate::{StartFrom, StepKind, VersionRef};
 
     fn decode(value: &serde_json::Value) -> Result<PipelineSpec, Problems> {
         let mut problems = Problems::new();
@@ -220,12 +203,99 @@ mod tests {
         }))
         .unwrap();
         assert_eq!(spec.sources[0].from, StartFrom::Earliest);
-        assert_eq!(spec.steps[1].version, Some(VersionRef::Number(3)));
-        assert_eq!(spec.steps[2].version, Some(VersionRef::Number(2)));
+        let version = |step: &StepSpec| step.kind.transform().unwrap().version;
+        assert_eq!(version(&spec.steps[1]), Some(VersionRef::Number(3)));
+        assert_eq!(version(&spec.steps[2]), Some(VersionRef::Number(2)));
         assert_eq!((spec.parallelism, spec.on_error), (1, OnError::DeadLetter));
         let stored = serde_json::to_value(&spec).unwrap();
         assert_eq!(decode(&stored).unwrap(), spec);
         assert_eq!(serde_json::from_value::<PipelineSpec>(stored).unwrap(), spec);
+    }
+
+    #[test]
+    fn steps_of_every_kind_read_back_as_they_were_written() {
+        let steps = json!([
+            {"name": "a", "transform": "t", "version": 2},
+            {"name": "b", "filter": "total > 1"},
+            {"name": "c", "key": "id"},
+            {"name": "d", "headers": {"set": {"tenant": "tenant", "a/b": "1"}, "drop": ["cookie"]}},
+            {"name": "e", "redact": {"paths": ["/a~1b/*", "/c"], "with": "drop"}},
+            {"name": "f", "sample": {"percent": 12.5, "by": "record"}},
+            {"name": "g", "validate": {"schema": {"type": "object"}}},
+            {"name": "h", "route": {"topics": ["x", "y"], "to": "kind"}},
+        ]);
+        let spec = decode(&json!({"sources": [{"topic": "a"}], "steps": steps, "target": {"topic": "c"}}));
+        let spec = spec.unwrap();
+        assert_eq!(serde_json::to_value(&spec).unwrap()["steps"], steps);
+        let words: Vec<_> = spec.steps.iter().map(|step| step.kind.word()).collect();
+        assert_eq!(words, ["transform", "filter", "key", "headers", "redact", "sample", "validate", "route"]);
+        let targets: Vec<_> = spec.targets().into_iter().map(|(at, topic)| format!("{at} {topic}")).collect();
+        assert_eq!(targets, ["/target/topic c", "/steps/7/route/topics/0 x", "/steps/7/route/topics/1 y"]);
+        let StepKind::Headers(_) = &spec.steps[3].kind else { panic!("{spec:?}") };
+        let places: Vec<_> = spec.steps[3].kind.expressions().into_iter().map(|(place, _)| place).collect();
+        assert_eq!(places, ["/headers/set/a~1b", "/headers/set/tenant"]);
+    }
+
+    #[test]
+    fn a_step_is_of_one_kind_and_says_what_is_wrong_with_it() {
+        let long = "x".repeat(300);
+        let steps = json!([
+            {"name": "none"},
+            {"name": "two", "filter": "a", "key": "b"},
+            {"name": "versioned", "filter": "a", "version": 1},
+            {"name": "typed", "filter": 7},
+            {"name": "empty", "key": " "},
+            {"name": "nothing", "headers": {}},
+            {"name": "names", "headers": {"set": {"x-dlq-reason": "1", "": "1", "a b": "1", "X-Event-Id": "1", (long): "1"},
+                "drop": ["x-transform", "a", "a", "b\r\nc", 1]}},
+            {"name": "unknown", "filtre": "a"},
+            {"name": "paths", "redact": {"paths": ["a", "", "/a~2", "/ok", "/x".repeat(40)], "with": "hide"}},
+            {"name": "no-path", "redact": {"paths": []}},
+            {"name": "percent", "sample": {"percent": "10%", "by": "value"}},
+            {"name": "schema", "validate": {"schema": 3}},
+            {"name": "no-topic", "route": {"topics": [], "to": "a"}},
+            {"name": "topics", "route": {"topics": ["x", "x", "__y", "a"], "to": "a"}},
+            {"name": "no-to", "route": {"topics": ["x"]}},
+        ]);
+        let spec = json!({"sources": [{"topic": "a"}], "steps": steps, "target": {"topic": "c"}});
+        let problems = decode(&spec).unwrap_err();
+        let found: Vec<_> =
+            problems.iter().map(|p| (p.pointer.strip_prefix("/spec/steps/").unwrap(), &*p.code)).collect();
+        assert_eq!(
+            found,
+            [
+                ("0", "missing_field"),
+                ("1/key", "conflict"),
+                ("2/version", "conflict"),
+                ("3/filter", "wrong_type"),
+                ("4/key", "invalid_value"),
+                ("5/headers", "missing_field"),
+                ("6/headers/set/x-dlq-reason", "invalid_value"),
+                ("6/headers/set/", "invalid_value"),
+                ("6/headers/set/a b", "invalid_value"),
+                ("6/headers/set/X-Event-Id", "invalid_value"),
+                (&*format!("6/headers/set/{}", "x".repeat(300)), "invalid_value"),
+                ("6/headers/drop/0", "invalid_value"),
+                ("6/headers/drop/2", "duplicate"),
+                ("6/headers/drop/3", "invalid_value"),
+                ("6/headers/drop/4", "wrong_type"),
+                ("7/filtre", "unknown_field"),
+                ("7", "missing_field"),
+                ("8/redact/paths/0", "invalid_value"),
+                ("8/redact/paths/1", "invalid_value"),
+                ("8/redact/paths/2", "invalid_value"),
+                ("8/redact/paths/4", "invalid_value"),
+                ("8/redact/with", "invalid_value"),
+                ("9/redact/paths", "invalid_value"),
+                ("10/sample/percent", "invalid_value"),
+                ("10/sample/by", "invalid_value"),
+                ("11/validate/schema", "wrong_type"),
+                ("12/route/topics", "invalid_value"),
+                ("13/route/topics/1", "duplicate"),
+                ("13/route/topics/2", "invalid_value"),
+                ("14/route/to", "missing_field"),
+            ]
+        );
     }
 
     #[test]

@@ -4,12 +4,12 @@
 //! Invariant: a plan is complete. Two plans of one `uid` are ordered by `generation`; the newer one wins,
 //! in effect at a batch boundary.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use types::{InstallationId, TopicName, Uid};
 
-use crate::{ContentHash, OnError, StartFrom};
+use crate::{OnError, StartFrom, StepPlan};
 
 /// The system topics of a stage. They exist before the plan is handed out; a stage creates none.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,22 +30,6 @@ pub struct Source {
     pub topic: TopicName,
     /// Where to begin where nothing is committed.
     pub from: StartFrom,
-}
-
-/// One step of a pipeline: a transform at a version.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct StepPlan {
-    /// The step's name in its pipeline; stands in `x-dlq-stage`.
-    pub name: String,
-    /// The transform's name.
-    pub transform: String,
-    /// The version, from 1.
-    pub version: u32,
-    /// Of that version's content.
-    pub hash: ContentHash,
-    /// JSONata.
-    pub expression: String,
 }
 
 /// A pipeline to run.
@@ -83,6 +67,14 @@ pub struct PipelinePlan {
     /// How often a person asked for a restart: a plan with another number runs in a new loop.
     #[serde(default)]
     pub restarts: u64,
+}
+
+impl PipelinePlan {
+    /// Every topic that results go to: the target, and what routes may choose.
+    pub fn targets(&self) -> BTreeSet<&TopicName> {
+        let routed = self.steps.iter().flat_map(|step| step.kind.topics());
+        routed.chain([&self.target]).collect()
+    }
 }
 
 /// What a connector is wanted to do: Kafka Connect's target states.

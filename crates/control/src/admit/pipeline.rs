@@ -1,6 +1,7 @@
 //! Pipelines: versions are frozen, topics are the workspace's, nothing goes round in a circle.
 
-use resources::{Kind, PipelineSpec, Problems, VersionRef};
+use pipeline::SchemaError;
+use resources::{Kind, PipelineSpec, Problems, StepKind, TransformRef, ValidateSpec, VersionRef};
 use store::{Key, LIST_MAX};
 use types::{Naming, StageKind, TopicName};
 
@@ -11,33 +12,47 @@ use crate::resource::{TransformFacts, facts, resource, version};
 impl Admission<'_> {
     pub(super) async fn pipeline(
         &self,
-        pipeline: &mut PipelineSpec,
+        spec: &mut PipelineSpec,
         problems: &mut Problems,
     ) -> Result<(), Error> {
-        for (i, step) in pipeline.steps.iter_mut().enumerate() {
-            let found =
-                self.version(&format!("/spec/steps/{i}"), &step.transform, step.version, problems).await?;
-            step.version = found.map(VersionRef::Number).or(step.version);
+        for (i, step) in spec.steps.iter_mut().enumerate() {
+            let pointer = format!("/spec/steps/{i}");
+            for (place, source) in step.kind.expressions() {
+                expression::compile(&format!("{pointer}{place}"), source, problems);
+            }
+            if let StepKind::Validate(ValidateSpec { schema }) = &step.kind
+                && let Err(SchemaError { at, message }) = pipeline::check_schema(schema)
+            {
+                problems.add(format!("{pointer}/validate/schema{at}"), "schema_invalid", message);
+            }
+            if let StepKind::Transform(TransformRef { transform, version }) = &mut step.kind {
+                let found = self.version(&pointer, transform, *version, problems).await?;
+                *version = found.map(VersionRef::Number).or(*version);
+            }
         }
-        if let Some(key) = &pipeline.target.key {
+        if let Some(key) = &spec.target.key {
             expression::compile("/spec/target/key", key, problems);
         }
-        let sources: Vec<TopicName> = pipeline.sources.iter().map(|source| source.topic.clone()).collect();
+        let sources: Vec<TopicName> = spec.sources.iter().map(|source| source.topic.clone()).collect();
         for (i, topic) in sources.iter().enumerate() {
             self.may_use(&format!("/spec/sources/{i}/topic"), topic, problems).await?;
         }
-        self.may_use("/spec/target/topic", &pipeline.target.topic, problems).await?;
+        for (place, topic) in spec.targets() {
+            self.may_use(&format!("/spec{place}"), topic, problems).await?;
+        }
         let dlqs =
             self.system_topics(StageKind::Pipeline, "/spec/sources", "/topic", &sources, problems).await?;
-        if dlqs.contains(&pipeline.target.topic) {
-            problems.add(
-                "/spec/target/topic",
-                "conflict",
-                format!(
-                    "{} is the dead-letter topic of a source: results belong elsewhere",
-                    pipeline.target.topic
-                ),
-            );
+        let naming = Naming { env: &self.config.env, workspace: self.workspace };
+        let retry = naming.retry(StageKind::Pipeline, self.name).ok();
+        for (place, topic) in spec.targets() {
+            let why = if dlqs.contains(topic) {
+                format!("{topic} is the dead-letter topic of a source: results belong elsewhere")
+            } else if retry.as_ref() == Some(topic) {
+                format!("{topic} is the pipeline's own retry topic: it would read what it writes, for ever")
+            } else {
+                continue;
+            };
+            problems.add(format!("/spec{place}"), "conflict", why);
         }
         Ok(())
     }

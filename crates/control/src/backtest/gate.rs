@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use pipeline::backtest::{self, Asked, Records, Report, Step};
-use resources::{PipelineSpec, Problems, RequiredBacktest, Spec};
+use resources::{PipelineSpec, Problems, RequiredBacktest, Spec, StepKind, TransformRef};
 use store::{Key, Read};
 
 use super::report::report_value;
@@ -123,11 +123,15 @@ impl Control {
         };
         let active = plan(&world).await?;
         let candidate = plan(&world.with_pipeline(workspace, name, candidate)).await?;
-        let steps = candidate.steps.iter().map(|step| Replaced {
-            step: step.name.clone(),
-            transform: step.transform.clone(),
-            version: active.steps.iter().find(|old| old.name == step.name).map_or(0, |old| old.version),
-            candidate: Some(step.version),
+        let old = |name: &str| active.steps.iter().find(|old| old.name == name)?.kind.transform();
+        let steps = candidate.steps.iter().filter_map(|step| {
+            let transform = step.kind.transform()?;
+            Some(Replaced {
+                step: step.name.clone(),
+                transform: transform.transform.clone(),
+                version: old(&step.name).map_or(0, |old| old.version),
+                candidate: Some(transform.version),
+            })
         });
         let about = About {
             workspace: workspace.clone(),
@@ -195,9 +199,9 @@ fn way_out(about: &About) -> String {
 
 /// Whether two specs make the same of a record: what else they say is no version.
 fn same_results(active: &PipelineSpec, candidate: &PipelineSpec) -> bool {
-    let steps = |spec: &PipelineSpec| {
-        spec.steps.iter().map(|step| (step.transform.clone(), step.version)).collect::<Vec<_>>()
-    };
+    fn steps(spec: &PipelineSpec) -> Vec<&StepKind<TransformRef>> {
+        spec.steps.iter().map(|step| &step.kind).collect()
+    }
     let PipelineSpec {
         sources: _,
         steps: _,

@@ -13,7 +13,7 @@ use jsonata::Program;
 use pipeline::backtest::{self, Asked, Backtest, RECORDS_MAX, Records, SAMPLES_MAX, TIME_MAX};
 use resources::decode::At;
 use resources::format::duration_ms;
-use resources::{ContentHash, EXPRESSION_BYTES_MAX, Kind, PipelinePlan, Problems};
+use resources::{ContentHash, EXPRESSION_BYTES_MAX, Kind, PipelinePlan, Problems, StepKind, StepPlan};
 use serde_json::Value;
 use store::Key;
 use types::TimestampMs;
@@ -182,7 +182,8 @@ impl Control {
     ) -> Result<(PipelinePlan, Vec<Replaced>), Error> {
         let (mut plan, mut replaced) = (active.clone(), Vec::new());
         for at in meant(active, asked, problems) {
-            let step = &mut plan.steps[at];
+            let StepPlan { name, kind } = &mut plan.steps[at];
+            let StepKind::Transform(step) = kind else { continue };
             let (transform, from) = (step.transform.clone(), step.version);
             match (&asked.expression, asked.version) {
                 (Some(expression), _) => {
@@ -204,7 +205,7 @@ impl Control {
                 (None, None) => {}
             }
             replaced.push(Replaced {
-                step: step.name.clone(),
+                step: name.clone(),
                 transform,
                 version: from,
                 candidate: asked.expression.is_none().then_some(step.version),
@@ -231,34 +232,48 @@ impl Control {
     }
 }
 
-/// Which steps are meant, by their places.
+/// Which steps are meant, by their places: of transforms only, since the others have no versions.
 fn meant(plan: &PipelinePlan, asked: &Candidate, problems: &mut Problems) -> Vec<usize> {
+    let transforms: Vec<(usize, &str, &str)> = (plan.steps.iter().enumerate())
+        .filter_map(|(at, step)| Some((at, &*step.name, &*step.kind.transform()?.transform)))
+        .collect();
+    let places = |is: &dyn Fn(&str, &str) -> bool| {
+        transforms.iter().filter(|(_, step, transform)| is(step, transform)).map(|(at, ..)| *at).collect()
+    };
     let known = || {
-        let step = |step: &resources::StepPlan| format!("{} (transform {})", step.name, step.transform);
-        plan.steps.iter().map(step).collect::<Vec<_>>().join(", ")
+        let step = |(_, step, transform): &(usize, &str, &str)| format!("{step} (transform {transform})");
+        transforms.iter().map(step).collect::<Vec<_>>().join(", ")
     };
     let (pointer, code, why, found): (_, _, _, Vec<usize>) = match (&asked.step, &asked.transform) {
         (Some(name), _) => (
             "/step",
             "not_found",
-            format!("pipeline {} has no step {name:?}", plan.name),
-            (0..plan.steps.len()).filter(|at| plan.steps[*at].name == *name).collect(),
+            format!("pipeline {} has no step {name:?} that is a transform", plan.name),
+            places(&|step, _| step == name),
         ),
         (None, Some(name)) => (
             "/transform",
             "not_found",
             format!("no step of pipeline {} uses transform {name:?}: say which step is meant", plan.name),
-            (0..plan.steps.len()).filter(|at| plan.steps[*at].transform == *name).collect(),
+            places(&|_, transform| transform == name),
         ),
         (None, None) => (
             "/step",
             "missing_field",
-            format!("pipeline {} has several steps: say which one is meant", plan.name),
-            if plan.steps.len() == 1 { vec![0] } else { Vec::new() },
+            match transforms.len() {
+                0 => format!(
+                    "pipeline {} has no step that is a transform, and only those are tried",
+                    plan.name
+                ),
+                _ => format!("pipeline {} has several transforms: say which step is meant", plan.name),
+            },
+            if transforms.len() == 1 { places(&|_, _| true) } else { Vec::new() },
         ),
     };
     if found.is_empty() {
-        problems.add(pointer, code, format!("{why}; its steps are {}", known()));
+        let known = known();
+        let known = if known.is_empty() { known } else { format!("; its transforms are {known}") };
+        problems.add(pointer, code, format!("{why}{known}"));
     }
     found
 }

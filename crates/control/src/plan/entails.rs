@@ -1,12 +1,12 @@
 //! What a change brings with it that its fields don't say: data that goes, offsets that move, readers that no longer
 //! understand, and what isn't done at all.
 //!
-//! Codes: `loses_data`, `incompatible`, `moves_keys`, `offsets`, `not_applied`, `stays`, `loses_versions`; besides them
+//! Codes: `loses_data`, `incompatible`, `moves_keys`, `offsets`, `not_applied`, `stays`, `loses_versions`, `unmasks`; besides them
 //! `note`, `backtest_required` and `backtest_refused`, which a plan adds.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use resources::{ConnectorSpec, Kind, PipelineSpec, Spec, TopicSpec, TransformSpec};
+use resources::{ConnectorSpec, Kind, PipelineSpec, RedactSpec, Spec, StepKind, TopicSpec, TransformSpec};
 use serde::Serialize;
 use types::TopicName;
 
@@ -165,9 +165,37 @@ fn pipeline(before: &PipelineSpec, after: &PipelineSpec, found: &mut Vec<Warning
             Some(_) => {}
         }
     }
-    if before.target.topic != after.target.topic {
-        let text = format!("who reads {} gets no results from then on", before.target.topic);
-        found.push(Warning::new("incompatible", "/spec/target/topic", text));
+    let kept: BTreeSet<_> = after.targets().into_iter().map(|(_, topic)| topic).collect();
+    for (place, topic) in before.targets() {
+        if !kept.contains(topic) {
+            let text = format!("who reads {topic} gets no results from then on");
+            // A route that is gone has no place any more.
+            let place = if place.starts_with("/target") { place } else { "/steps".into() };
+            found.push(Warning::new("incompatible", format!("/spec{place}"), text));
+        }
+    }
+    let keys = |spec: &PipelineSpec| {
+        let keys = spec.steps.iter().filter(|step| matches!(step.kind, StepKind::Key(_)));
+        keys.flat_map(|step| step.kind.expressions()).map(|(_, key)| key.to_owned()).collect::<Vec<_>>()
+    };
+    // A key over the output is the one that counts.
+    if after.target.key.is_none() && before.target.key.is_none() && keys(before) != keys(after) {
+        let text = "results get other keys from then on: their order isn't kept across the change";
+        found.push(Warning::new("moves_keys", "/spec/steps", text));
+    }
+    let hidden = |spec: &PipelineSpec| {
+        let redactions = spec.steps.iter().filter_map(|step| match &step.kind {
+            StepKind::Redact(RedactSpec { paths, with: _ }) => Some(paths),
+            _ => None,
+        });
+        redactions.flatten().cloned().collect::<BTreeSet<_>>()
+    };
+    let (old, new) = (hidden(before), hidden(after));
+    let shown: Vec<_> = old.difference(&new).map(String::as_str).collect();
+    if !shown.is_empty() {
+        let text =
+            format!("{} isn't hidden any more: it is written as it comes from then on", shown.join(", "));
+        found.push(Warning::new("unmasks", "/spec/steps", text));
     }
     if before.target.key != after.target.key {
         let text = "results get other keys from then on: their order isn't kept across the change";
@@ -230,6 +258,39 @@ mod tests {
         let mut less = more.clone();
         less["config"]["retention.ms"] = json!("99d");
         assert_eq!(codes(Kind::Topic, more, less)[0].0, "loses_data");
+    }
+
+    #[test]
+    fn keys_that_steps_change_are_said() {
+        let of =
+            |steps: Value| json!({"sources": [{"topic": "a"}], "steps": steps, "target": {"topic": "b"}});
+        let before = of(json!([{"name": "s", "filter": "a"}, {"name": "k", "key": "id"}]));
+        let after = of(json!([{"name": "s", "filter": "b"}, {"name": "k", "key": "sku"}]));
+        let renamed = of(json!([{"name": "s", "filter": "b"}, {"name": "by", "key": "id"}]));
+        let moved = [("moves_keys", "/spec/steps".to_owned())];
+        assert_eq!(codes(Kind::Pipeline, before.clone(), after), moved);
+        assert_eq!(codes(Kind::Pipeline, before, renamed), []);
+    }
+
+    #[test]
+    fn targets_that_get_nothing_any_more_are_said() {
+        let of = |topics: Value, target: &str| {
+            json!({"sources": [{"topic": "a"}], "steps": [{"name": "s", "route": {"topics": topics, "to": "to"}}],
+                "target": {"topic": target}})
+        };
+        let (before, after) = (of(json!(["x", "y"]), "z"), of(json!(["z", "y"]), "w"));
+        assert_eq!(codes(Kind::Pipeline, before, after), [("incompatible", "/spec/steps".to_owned())]);
+    }
+
+    #[test]
+    fn what_is_hidden_no_more_is_said() {
+        let of = |paths: Value| {
+            json!({"sources": [{"topic": "a"}], "steps": [{"name": "s", "redact": {"paths": paths}}],
+                "target": {"topic": "b"}})
+        };
+        let (both, one) = (of(json!(["/a", "/b"])), of(json!(["/a"])));
+        assert_eq!(codes(Kind::Pipeline, one.clone(), both.clone()), []);
+        assert_eq!(codes(Kind::Pipeline, both, one), [("unmasks", "/spec/steps".to_owned())]);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use resources::{
     ConnectorPlan, ConnectorSpec, ConnectorState, PipelinePlan, PipelineSpec, StageTopics, StepPlan,
-    VersionRef,
+    StepSpec, TransformPlan, TransformRef, VersionRef,
 };
 use runtime::{StageState, StageStatus};
 use store::Read;
@@ -96,10 +96,10 @@ impl Stage<'_> {
         }
     }
 
-    fn target(&self) -> Option<&TopicName> {
+    fn targets(&self) -> Vec<&TopicName> {
         match self.what {
-            What::Pipeline(of) => Some(&of.spec.target.topic),
-            What::Connector(_) => None,
+            What::Pipeline(of) => of.spec.targets().into_iter().map(|(_, topic)| topic).collect(),
+            What::Connector(_) => Vec::new(),
         }
     }
 
@@ -180,10 +180,10 @@ impl Stage<'_> {
             want_target.merge(facts.results());
         }
         add(&retry, Some(want_retry));
-        if let Some(target) = self.target() {
+        for target in self.targets() {
             // A target that is there, or that a Topic describes, is as its owner wants it.
             let made = !wants.contains_key(target) && !engine.contains_key(target);
-            add(target, made.then_some(want_target));
+            add(target, made.then(|| want_target.clone()));
         }
         Ok(StageTopics { dlq, retry })
     }
@@ -232,7 +232,7 @@ pub(crate) async fn pipeline_plan(
         Ok(topics) => topics,
         Err(reason) => return Ok(Some(Err(reason))),
     };
-    let foreign = stage.sources().into_iter().chain(stage.target()).chain(topics.dlq.values());
+    let foreign = stage.sources().into_iter().chain(stage.targets()).chain(topics.dlq.values());
     if let Some(topic) = foreign.into_iter().find(|topic| !world.may_use(env, workspace, topic)) {
         return Ok(Some(Err(format!("topic {topic} doesn't belong to workspace {workspace}"))));
     }
@@ -333,30 +333,50 @@ impl Planner {
         of: &Of<PipelineSpec>,
     ) -> Result<Result<Vec<StepPlan>, String>, Error> {
         let mut steps = Vec::with_capacity(of.spec.steps.len());
-        for step in &of.spec.steps {
-            let Some(VersionRef::Number(number)) = step.version else {
-                return Ok(Err(format!("step {} has no version number", step.name)));
+        for StepSpec { name, kind } in &of.spec.steps {
+            let found = match kind.transform() {
+                Some(transform) => {
+                    self.transform(store, world, of.workspace(), name, transform).await?.map(Some)
+                }
+                None => Ok(None),
             };
-            let key = (of.workspace().to_owned(), step.transform.clone());
-            let Some(uid) = world.transforms.get(&key) else {
-                return Ok(Err(format!("transform {} doesn't exist", step.transform)));
-            };
-            let body = match self.versions.get(&(*uid, number)) {
-                Some(body) => body.clone(),
-                None => match store.version(*uid, number).await? {
-                    Some(body) => self.versions.entry((*uid, number)).or_insert(version(body)?).clone(),
-                    None => return Ok(Err(format!("transform {} has no version {number}", step.transform))),
-                },
-            };
-            steps.push(StepPlan {
-                name: step.name.clone(),
-                transform: step.transform.clone(),
-                version: number,
-                hash: body.hash,
-                expression: body.spec.expression,
+            let step = found.and_then(|found| {
+                let missing = || format!("step {name} has no transform");
+                kind.try_map(|_| found.ok_or_else(missing))
             });
+            match step {
+                Ok(kind) => steps.push(StepPlan { name: name.clone(), kind }),
+                Err(reason) => return Ok(Err(reason)),
+            }
         }
         Ok(Ok(steps))
+    }
+
+    /// The version of a transform that a step names, or why there is none.
+    async fn transform(
+        &mut self,
+        store: &dyn Read,
+        world: &World,
+        workspace: &str,
+        step: &str,
+        TransformRef { transform, version: wanted }: &TransformRef,
+    ) -> Result<Result<TransformPlan, String>, Error> {
+        let Some(VersionRef::Number(number)) = *wanted else {
+            return Ok(Err(format!("step {step} has no version number")));
+        };
+        let key = (workspace.to_owned(), transform.clone());
+        let Some(uid) = world.transforms.get(&key) else {
+            return Ok(Err(format!("transform {transform} doesn't exist")));
+        };
+        let body = match self.versions.get(&(*uid, number)) {
+            Some(body) => body.clone(),
+            None => match store.version(*uid, number).await? {
+                Some(body) => self.versions.entry((*uid, number)).or_insert(version(body)?).clone(),
+                None => return Ok(Err(format!("transform {transform} has no version {number}"))),
+            },
+        };
+        let (hash, expression) = (body.hash, body.spec.expression);
+        Ok(Ok(TransformPlan { transform: transform.clone(), version: number, hash, expression }))
     }
 
     /// What is said of a stage that is held back.

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use resources::{
-    AllowedReferences, ConnectorSpec, Kind, PipelineSpec, Resource, Spec, TopicSpec, VersionRef,
-    WorkspaceSpec,
+    AllowedReferences, ConnectorSpec, Kind, PipelineSpec, Resource, Spec, StepKind, TopicSpec, TransformRef,
+    VersionRef, WorkspaceSpec,
 };
 use types::{Naming, StageKind, StreamName, TopicName, Uid};
 
@@ -118,16 +118,18 @@ impl World {
         naming.dlq(source).map_err(|error| format!("{error}: {}", error.source))
     }
 
-    /// The transforms of a pipeline's steps, by uid, at the versions in force.
-    pub(crate) fn steps_of(&self, workspace: &str, pipeline: &str) -> Vec<(Uid, u32)> {
+    /// A pipeline's steps, with their transforms by uid and version in force; none where they aren't known.
+    pub(crate) fn steps_of(&self, workspace: &str, pipeline: &str) -> Vec<StepKind<(Uid, u32)>> {
         let of = self.pipelines.iter().find(|of| of.workspace() == workspace && of.name() == pipeline);
         let steps = of.into_iter().flat_map(|of| &of.spec.steps);
         let found = steps.map(|step| {
-            let Some(VersionRef::Number(number)) = step.version else { return None };
-            let name = (workspace.to_owned(), step.transform.clone());
-            Some((*self.transforms.get(&name)?, number))
+            step.kind.try_map(|TransformRef { transform, version }| {
+                let Some(VersionRef::Number(number)) = *version else { return Err(()) };
+                let uid = self.transforms.get(&(workspace.to_owned(), transform.clone())).ok_or(())?;
+                Ok((*uid, number))
+            })
         });
-        found.collect::<Option<Vec<_>>>().unwrap_or_default()
+        found.collect::<Result<Vec<_>, _>>().unwrap_or_default()
     }
 
     /// Kind, name and sources of a workspace's stages.

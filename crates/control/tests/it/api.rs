@@ -258,6 +258,58 @@ async fn a_transform_is_taken_only_if_it_compiles_and_its_tests_pass() {
 }
 
 #[tokio::test]
+async fn steps_of_all_kinds_are_compiled_and_named_where_they_are_wrong() {
+    let plane = Plane::demo().await;
+    let mut mixed = pipeline("p", RAW, "shape", ENRICHED);
+    mixed["spec"]["steps"] = json!([
+        {"name": "ok", "filter": "a > 1"},
+        {"name": "open", "filter": "a >\n  "},
+        {"name": "by", "key": "("},
+        {"name": "tag", "headers": {"set": {"fine": "a", "a/b": "]"}}},
+        {"name": "check", "validate": {"schema": {"properties": {"a": {"type": "nmber"}}}}},
+        {"name": "shape", "transform": "shape"},
+    ]);
+    let refused = plane.put("", &mixed).await.is(422).body;
+    let problems = refused["problems"].as_array().unwrap();
+    let found: Vec<_> =
+        problems.iter().map(|p| (p["pointer"].as_str().unwrap(), p["code"].as_str().unwrap())).collect();
+    let all = [
+        ("/spec/steps/1/filter", "expression_invalid"),
+        ("/spec/steps/2/key", "expression_invalid"),
+        ("/spec/steps/3/headers/set/a~1b", "expression_invalid"),
+        ("/spec/steps/4/validate/schema/properties/a/type", "schema_invalid"),
+        ("/spec/steps/5/transform", "not_found"),
+    ];
+    assert_eq!(found, all);
+    assert!(problems[0]["message"].as_str().unwrap().contains("line 2"), "{refused}");
+
+    // Without a transform there is nothing to wait for, and nothing that a backtest could try.
+    mixed["spec"]["steps"] = json!([{"name": "ok", "filter": "a > 1"}]);
+    let put = plane.put("", &mixed).await.is(201).body;
+    assert_eq!(put["spec"]["steps"], mixed["spec"]["steps"]);
+
+    let mut deleted = mixed.clone();
+    deleted["spec"]["steps"] = json!([{"name": "ok", "filter": "a > 2"}]);
+    assert_eq!(plane.put("", &deleted).await.is(200).body["metadata"]["generation"], 2);
+}
+
+#[tokio::test]
+async fn a_route_chooses_topics_of_its_workspace_which_stay_while_they_are_named() {
+    let plane = Plane::demo().await;
+    plane.put("", &workspace("other")).await.is(201);
+    plane.put("", &topic("dev.demo.big.raw", json!({}))).await.is(201);
+    let mut routed = pipeline("r", RAW, "shape", ENRICHED);
+    let route = |topics: Value| json!([{"name": "to", "route": {"topics": topics, "to": "kind"}}]);
+    routed["spec"]["steps"] =
+        route(json!(["dev.other.x.raw", "dev.demo.github.dlq", "dev.demo.pipeline-r.retry"]));
+    let refused = plane.put("", &routed).await.is(422);
+    assert_eq!(refused.pointers(), [0, 1, 2].map(|n| format!("/spec/steps/0/route/topics/{n}")));
+    routed["spec"]["steps"] = route(json!(["dev.demo.big.raw"]));
+    plane.put("", &routed).await.is(201);
+    plane.delete("/workspaces/demo/topics/dev.demo.big.raw").await.is(409);
+}
+
+#[tokio::test]
 async fn what_is_named_stays() {
     let plane = Plane::demo().await;
     plane.put("", &topic(RAW, json!({}))).await.is(201);

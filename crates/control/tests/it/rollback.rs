@@ -147,3 +147,18 @@ async fn a_required_backtest_does_not_stand_in_the_way_back() {
     assert_eq!(known(&back.body).1, 1);
     assert_eq!(back.body["spec"]["rollout"]["require"]["backtest"]["maxChanged"], 0);
 }
+
+#[tokio::test]
+async fn steps_without_versions_stay_as_they_are() {
+    let plane = Plane::demo().await;
+    let mut manifest = pipeline("p", "in", "t", "out");
+    manifest["spec"]["steps"] = json!([{"name": "big", "filter": "a > 1"}, {"name": "only", "transform": "t"}, {"name": "by", "key": "a"}]);
+    for version in 1..=2 {
+        plane.put("", &transform("t", &format!("a + {version}"))).await;
+        plane.put("", &manifest).await;
+    }
+    let back = roll_back(&plane, json!({})).await.is(200).body;
+    let steps = json!([{"name": "big", "filter": "a > 1"}, {"name": "only", "transform": "t", "version": 1},
+        {"name": "by", "key": "a"}]);
+    assert_eq!(back["spec"]["steps"], steps);
+}

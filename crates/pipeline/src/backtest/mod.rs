@@ -10,7 +10,8 @@
 //! - What it holds is bounded: a fetch's records, and samples by number and bytes.
 //! - It takes its turns among the pipelines' evaluations, one at a time and none longer than [`SLICE_MAX`] and one record.
 //!
-//! Not done: a candidate of more than one step, or of the target's key, at once; state of steps (there are none with state).
+//! Not done: a candidate of more than one step, of a step that is no transform, or of the target's key, at once; state of
+//! steps (there are none with state).
 
 mod differ;
 mod extent;
@@ -175,7 +176,7 @@ pub struct Report {
     pub active: Side,
     /// What the candidate took.
     pub candidate: Side,
-    /// Steps that one expression may take for one record.
+    /// Steps that all expressions together may take for one record.
     pub steps_budget: u64,
     /// How long it took as a whole.
     pub took: Duration,

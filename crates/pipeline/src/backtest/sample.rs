@@ -11,7 +11,7 @@ use types::{Headers, Offset, Record, TimestampMs, TopicPartition, names};
 use super::differ::{differences, pattern, pointer};
 use super::tally::{Category, STOPS};
 use super::{EXCERPT_BYTES_MAX, SAMPLE_DIFFERENCES_MAX, SAMPLE_OUTPUTS_MAX};
-use crate::evaluate::{Fate, Trouble};
+use crate::evaluate::{Fate, Trouble, Write};
 
 /// Differences of one record that are looked at.
 const DIFFERENCES_MAX: usize = 200;
@@ -82,7 +82,9 @@ impl Made {
         match fate {
             Fate::Outputs(records) if records.is_empty() => Self::Dropped,
             Fate::Outputs(records) => {
-                let shown = |r: &Record| (r.key.as_ref().map(Excerpt::of), r.value.as_ref().map(Excerpt::of));
+                let shown = |Write { topic: _, record: r }: &Write| {
+                    (r.key.as_ref().map(Excerpt::of), r.value.as_ref().map(Excerpt::of))
+                };
                 Self::Outputs(records.iter().take(SAMPLE_OUTPUTS_MAX).map(shown).collect(), records.len())
             }
             Fate::Failed(trouble) => Self::Failed(Failed::of(trouble)),
@@ -109,6 +111,8 @@ pub enum Part {
     Key,
     /// The headers, but for `x-transform`, which names the version.
     Headers,
+    /// Its topic.
+    Topic,
 }
 
 impl Part {
@@ -119,6 +123,7 @@ impl Part {
             Self::Value => "value",
             Self::Key => "key",
             Self::Headers => "headers",
+            Self::Topic => "topic",
         }
     }
 }
@@ -172,9 +177,9 @@ pub(super) struct Found {
 }
 
 impl Found {
-    pub(super) fn look(&mut self, active: &[Record], candidate: &[Record]) {
+    pub(super) fn look(&mut self, active: &[Write], candidate: &[Write]) {
         if active.len() != candidate.len() {
-            let text = |records: &[Record]| Some(records.len().to_string());
+            let text = |records: &[Write]| Some(records.len().to_string());
             let (a, b) = (text(active), text(candidate));
             let _ = self.add(0, Part::Outputs, (String::new(), String::new()), a.as_deref(), b.as_deref());
             return;
@@ -183,12 +188,16 @@ impl Found {
             if self.count >= DIFFERENCES_MAX {
                 return;
             }
-            self.look_at(output, a, b);
+            if a.topic != b.topic {
+                let (a, b) = (Some(a.topic.as_str()), Some(b.topic.as_str()));
+                let _ = self.add(output, Part::Topic, (String::new(), String::new()), a, b);
+            }
+            self.look_at(output, &a.record, &b.record);
         }
     }
 
     fn look_at(&mut self, output: usize, active: &Record, candidate: &Record) {
-        // Both have the input's timestamp, and go to one target.
+        // Both have the input's timestamp.
         let Record { key, value, headers, timestamp: _ } = active;
         let text = |bytes: &Option<Bytes>| bytes.as_deref().map(|b| String::from_utf8_lossy(b).into_owned());
         let nowhere = || (String::new(), String::new());

@@ -123,7 +123,7 @@ pub struct Side {
     pub time: Duration,
     /// Evaluation steps.
     pub steps: u64,
-    /// The most steps that one expression took for one record: what the budget is held against.
+    /// The most steps that the expressions took together for one record: what the budget is held against.
     pub steps_max: u64,
     /// At which record.
     pub steps_max_at: Option<(TopicPartition, Offset)>,
@@ -275,11 +275,11 @@ impl Tally {
 
 impl Side {
     fn count(&mut self, record: &ConsumedRecord, timed: &Timed) {
-        let Timed { tried: Tried { fate, steps, steps_max }, took } = timed;
+        let Timed { tried: Tried { fate, steps }, took } = timed;
         self.time += *took;
         self.steps = self.steps.saturating_add(*steps);
-        if *steps_max > self.steps_max {
-            self.steps_max = *steps_max;
+        if *steps > self.steps_max {
+            self.steps_max = *steps;
             self.steps_max_at = Some((record.tp.clone(), record.offset));
         }
         match fate {

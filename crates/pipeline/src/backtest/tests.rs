@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use resources::{ContentHash, OnError, Source, StageTopics, StartFrom, StepPlan};
+use resources::{ContentHash, OnError, Source, StageTopics, StartFrom, StepKind, StepPlan, TransformPlan};
 use types::{Headers, InstallationId, Uid};
 
 use super::*;
@@ -12,10 +12,12 @@ fn topic(name: &str) -> TopicName {
 fn plan(expressions: &[&str]) -> PipelinePlan {
     let step = |(n, expression): (usize, &&str)| StepPlan {
         name: format!("s{n}"),
-        transform: format!("t{n}"),
-        version: 3,
-        hash: ContentHash::of(&[expression.as_bytes()]),
-        expression: (*expression).into(),
+        kind: StepKind::Transform(TransformPlan {
+            transform: format!("t{n}"),
+            version: 3,
+            hash: ContentHash::of(&[expression.as_bytes()]),
+            expression: (*expression).into(),
+        }),
     };
     PipelinePlan {
         installation: InstallationId::new(),
@@ -52,7 +54,10 @@ fn tally(active: PipelinePlan, candidate: PipelinePlan, samples: usize, records:
     let sides = Sides {
         active: Compiled::new(Arc::new(active), &config).unwrap(),
         candidate: Compiled::new(Arc::new(candidate), &config).unwrap(),
-        sizes: Sizes { target_bytes_max: 10_000, dlq_bytes_max: [(topic("in.dlq"), 80_000)].into() },
+        sizes: Sizes {
+            target_bytes_max: [(topic("out"), 10_000)].into(),
+            dlq_bytes_max: [(topic("in.dlq"), 80_000)].into(),
+        },
         predicate: None,
     };
     let (mut tally, mut evaluator) = (Tally::new(samples), Evaluator::new());
@@ -182,7 +187,8 @@ fn keys_and_the_number_of_outputs_count() {
     assert_eq!((found.samples()[0].differences[0].output, found.counts.changed), (2, 1));
     // The versions that made them don't.
     let mut other = plan(&["$"]);
-    other.steps[0].version = 1_000;
+    let StepKind::Transform(transform) = &mut other.steps[0].kind else { panic!("{other:?}") };
+    transform.version = 1_000;
     assert_eq!(tally_of(plan(&["$"]), other, "{}").counts.same, 1);
 }
 

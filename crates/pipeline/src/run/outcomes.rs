@@ -82,8 +82,8 @@ impl Loop {
         self.progressed = true;
         self.status.metrics.committed(took);
         self.status.count(made.read, made.written, made.dead_lettered_total());
-        if made.dropped > 0 {
-            self.status.metrics.dropped("undefined", made.dropped);
+        for (reason, count) in &made.dropped {
+            self.status.metrics.dropped(reason, *count);
         }
         for (reason, count) in &made.dead_lettered {
             self.status.metrics.dead_lettered(reason, *count);

@@ -7,4 +7,5 @@ mod engine;
 mod failures;
 mod records;
 mod rig;
+mod steps;
 mod versions;

@@ -8,7 +8,9 @@ use kafka::{
     Admin, ClientConfig, ConsumedRecord, Consumer, Event, FetchConfig, NewTopic, OffsetSpec, Producer,
 };
 use pipeline::{Config, Deps, Handle, Runtime};
-use resources::{ContentHash, OnError, PipelinePlan, Source, StageTopics, StartFrom, StepPlan};
+use resources::{
+    ContentHash, OnError, PipelinePlan, Source, StageTopics, StartFrom, StepKind, StepPlan, TransformPlan,
+};
 use runtime::{Shutdown, StageState, StageStatus};
 use types::{InstallationId, Record, TopicName, TopicPartition, Uid};
 
@@ -232,10 +234,12 @@ pub(crate) fn test_config() -> Config {
 pub(crate) fn step(transform: &str, version: u32, expression: &str) -> StepPlan {
     StepPlan {
         name: transform.into(),
-        transform: transform.into(),
-        version,
-        hash: ContentHash::of(&[expression.as_bytes()]),
-        expression: expression.into(),
+        kind: StepKind::Transform(TransformPlan {
+            transform: transform.into(),
+            version,
+            hash: ContentHash::of(&[expression.as_bytes()]),
+            expression: expression.into(),
+        }),
     }
 }
 

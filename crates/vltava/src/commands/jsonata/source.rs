@@ -39,8 +39,8 @@ pub(crate) fn read(path: &Path, bytes_max: usize) -> Result<String> {
     Ok(text)
 }
 
-/// All expressions of a file: of manifests those of transforms and the keys of pipelines' targets; of any
-/// other file its whole text.
+/// All expressions of a file: of manifests those of transforms, of pipelines' steps and of the keys of their targets; of
+/// any other file its whole text.
 pub(super) fn expressions(path: &Path) -> Result<Vec<Source>> {
     let place = path.display().to_string();
     if is_stdin(path) || !is_manifest(&place) {
@@ -54,16 +54,27 @@ pub(super) fn expressions(path: &Path) -> Result<Vec<Source>> {
     let mut found = Vec::new();
     for placed in &manifests {
         let manifest = &placed.manifest;
-        let (pointer, what, text) = match &manifest.spec {
-            Spec::Transform(transform) => ("/spec/expression", "", &transform.expression),
-            Spec::Pipeline(pipeline) => match &pipeline.target.key {
-                Some(key) => ("/spec/target/key", " target.key", key),
-                None => continue,
-            },
-            Spec::Workspace(_) | Spec::Topic(_) | Spec::Connector(_) | Spec::Client(_) => continue,
-        };
-        let place = format!("{} {} {}{what}", placed.place_of(pointer), manifest.kind(), manifest.name);
-        found.push(Source::new(place, text));
+        let mut all: Vec<(String, String, &str)> = Vec::new();
+        match &manifest.spec {
+            Spec::Transform(transform) => {
+                all.push(("/spec/expression".into(), String::new(), &transform.expression));
+            }
+            Spec::Pipeline(pipeline) => {
+                for (i, step) in pipeline.steps.iter().enumerate() {
+                    let one = |(place, text)| {
+                        (format!("/spec/steps/{i}{place}"), format!(" step {}", step.name), text)
+                    };
+                    all.extend(step.kind.expressions().into_iter().map(one));
+                }
+                let key = pipeline.target.key.iter();
+                all.extend(key.map(|key| ("/spec/target/key".into(), " target.key".into(), &**key)));
+            }
+            Spec::Workspace(_) | Spec::Topic(_) | Spec::Connector(_) | Spec::Client(_) => {}
+        }
+        for (pointer, what, text) in all {
+            let place = format!("{} {} {}{what}", placed.place_of(&pointer), manifest.kind(), manifest.name);
+            found.push(Source::new(place, text));
+        }
     }
     Ok(found)
 }
