@@ -27,6 +27,7 @@ mod clients;
 mod config;
 mod control;
 mod decide;
+mod drift;
 mod engine;
 mod error;
 mod evaluate;

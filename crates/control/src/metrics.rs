@@ -26,6 +26,8 @@ struct Metrics {
     passes: Family<Outcome, Counter>,
     pass: Histogram,
     held: Gauge,
+    drifted: Gauge,
+    reverted: Counter,
     redrives: Family<Outcome, Counter>,
 }
 
@@ -38,6 +40,8 @@ static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
     passes: Family::default(),
     pass: Histogram::new(SECONDS),
     held: Gauge::default(),
+    drifted: Gauge::default(),
+    reverted: Counter::default(),
     redrives: Family::default(),
 });
 
@@ -53,6 +57,16 @@ pub fn register(registry: &mut Registry) {
     r.register("reconcile_passes", "Passes of the reconciler, by outcome (ok, error)", m.passes.clone());
     r.register_with_unit("reconcile_pass", "How long a pass takes", Unit::Seconds, m.pass.clone());
     r.register("stages_held", "Stages that got no plan, or not the newest", m.held.clone());
+    r.register(
+        "topics_drifted",
+        "Topics that the engine has otherwise than their resources say",
+        m.drifted.clone(),
+    );
+    r.register(
+        "topics_reverted",
+        "Changes of topics behind the control plane's back that were put back",
+        m.reverted.clone(),
+    );
     r.register("redrives", "Redrives that ended, by outcome (ok, error)", m.redrives.clone());
 }
 
@@ -71,6 +85,14 @@ pub(crate) fn passed(ok: bool, took: Duration) {
 
 pub(crate) fn held(stages: usize) {
     METRICS.held.set(i64::try_from(stages).unwrap_or(i64::MAX));
+}
+
+pub(crate) fn drifted(topics: usize) {
+    METRICS.drifted.set(i64::try_from(topics).unwrap_or(i64::MAX));
+}
+
+pub(crate) fn reverted() {
+    METRICS.reverted.inc();
 }
 
 pub(crate) fn redriven(ok: bool) {

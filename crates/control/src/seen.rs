@@ -14,11 +14,13 @@ use serde_json::{Value, json};
 use types::Uid;
 
 use crate::clients;
+use crate::drift::{Drift, REVERTED_MAX, Reverted};
 
 /// How a topic is; MODEL's states.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub(crate) enum TopicState {
     /// Not in the engine yet.
+    #[default]
     Pending,
     /// As wanted.
     Ready,
@@ -29,7 +31,7 @@ pub(crate) enum TopicState {
 }
 
 /// A topic as it is seen.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct TopicSeen {
     pub(crate) state: TopicState,
@@ -40,6 +42,12 @@ pub(crate) struct TopicSeen {
     pub(crate) partitions: Option<i32>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) warnings: Vec<String>,
+    /// What is otherwise in the engine and stays so.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) drift: Vec<Drift>,
+    /// What was put back, the newest last; at most [`REVERTED_MAX`].
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) reverted: Vec<Reverted>,
 }
 
 /// The reconciler as it is.
@@ -72,8 +80,16 @@ pub(crate) struct Seen {
 
 impl Seen {
     /// A pass has seen all.
-    pub(crate) fn passed(&self, sight: Sight) {
-        *self.sight.write() = sight;
+    pub(crate) fn passed(&self, mut sight: Sight) {
+        let mut seen = self.sight.write();
+        for (uid, topic) in &mut sight.topics {
+            let mut reverted = seen.topics.remove(uid).map_or_else(Vec::new, |before| before.reverted);
+            reverted.append(&mut topic.reverted);
+            reverted.drain(..reverted.len().saturating_sub(REVERTED_MAX));
+            topic.reverted = reverted;
+        }
+        *seen = sight;
+        drop(seen);
         *self.pass.write() = Pass { last_success: Some(Timestamp::now()), error: None };
     }
 
@@ -89,6 +105,11 @@ impl Seen {
             Some(status) => drop(runs.insert(uid, status)),
             None => drop(runs.remove(&uid)),
         }
+    }
+
+    /// A Topic resource's topic; `None`: not looked at yet.
+    pub(crate) fn topic(&self, uid: Uid) -> Option<TopicSeen> {
+        self.sight.read().topics.get(&uid).cloned()
     }
 
     pub(crate) fn reconciler(&self) -> Pass {

@@ -27,6 +27,7 @@ mod topic_table;
 mod transform;
 mod workspace;
 mod yaml;
+mod yaml_text;
 
 pub use client::{
     CLIENT_TOPICS_MAX, CLIENT_WORKSPACES_MAX, ClientSpec, TOKEN_LIFETIME_DEFAULT_S, TOKEN_LIFETIME_MAX_S,

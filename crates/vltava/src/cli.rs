@@ -49,6 +49,18 @@ pub(crate) enum Command {
         after_help = "Examples:\n  vltava apply -f examples/webhooks\n  vltava apply -f flows/ --source github.com/acme/flows --prune\n  vltava apply -f flows/ --source team-b --take-ownership\n  vltava apply -f flows/ --dry-run"
     )]
     Apply(Apply),
+    /// Writes what exists as manifests, a file a resource, that plan to no change.
+    #[command(
+        long_about = "Writes what exists as manifests, a file a resource: WORKSPACE/topics/NAME.yaml and so on. What the server fills in is left out; references to secrets stay references. Written again, only what has changed differs.\n\nEach file says in its first line who wrote it. A file that doesn't is never overwritten, unless --force is said; with one such file nothing is written.",
+        after_help = "Examples:\n  vltava export\n  vltava export -f flows/ --workspace demo\n  vltava export -f flows/ --source github.com/acme/flows --kind topic --kind pipeline"
+    )]
+    Export(Export),
+    /// Shows topics that somebody changed in the engine, behind the control plane's back.
+    #[command(
+        long_about = "Shows topics that in the engine aren't as their resources say, and what was put back: somebody changed them by Kafka's protocol, behind the control plane's back. What a folder of manifests would change is another question: `vltava plan --exit-code` answers it.\n\nA setting of the spec is put back within seconds and then shown as reverted; more partitions can't be taken away, and a setting that no spec names is left as it is: both are drift. The exit status is 0; 1 where nobody could look; with --exit-code 2 where there is drift.",
+        after_help = "Examples:\n  vltava drift\n  vltava drift --workspace demo --exit-code\n  vltava drift --json | jq '.items[].drift[]'"
+    )]
+    Drift(Drift),
     /// Topics of the engine.
     Topics(Topics),
     /// Sends events to a topic by HTTP, one JSON value a line.

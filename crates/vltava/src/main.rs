@@ -58,6 +58,8 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Demo(demo) => return demo::run(demo).await,
         Command::Plan(plan) => return commands::gitops::plan(plan).await,
         Command::Apply(apply) => return commands::gitops::apply(apply).await,
+        Command::Export(export) => commands::gitops::export(export).await?,
+        Command::Drift(drift) => return commands::gitops::drift(drift).await,
         Command::Topics(topics) => commands::topics::run(topics.command).await?,
         Command::Send(send) => commands::send::run(send).await?,
         Command::Tail(tail) => commands::tail::run(tail).await?,

@@ -11,6 +11,7 @@
 mod backtest;
 mod clients;
 mod dlq;
+mod drift;
 mod permission;
 mod plan;
 mod request;
@@ -74,6 +75,8 @@ pub fn router(control: Arc<Control>) -> Router {
                 .patch(resources::patch_workspace)
                 .delete(resources::delete_workspace),
         )
+        .route("/api/v1/workspaces/{workspace}/drift", get(drift::all))
+        .route("/api/v1/workspaces/{workspace}/topics/{topic}/drift", get(drift::one))
         .route("/api/v1/workspaces/{workspace}/{kind}", get(resources::list))
         .route(
             "/api/v1/workspaces/{workspace}/{kind}/{name}",

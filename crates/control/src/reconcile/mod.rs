@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use deadletter::SETTLED_TOPIC;
+use jiff::Timestamp;
 use resources::{IngestSpec, MAX_MESSAGE_BYTES_DEFAULT, TopicEntry, TopicTable};
 use runtime::{Check, Shutdown};
 use tokio::sync::{Notify, watch};
@@ -26,8 +27,9 @@ use types::{Naming, TopicName, Uid};
 
 pub(crate) use self::plans::pipeline_plan;
 use self::plans::{Needs, Plan, Planner};
-use self::topics::{SourceFacts, Want, drift, steps};
+use self::topics::{SourceFacts, Want, drift, reverted, steps};
 pub(crate) use self::world::World;
+use crate::drift::{DriftKind, Reverted};
 use crate::engine::{Engine, EngineError, EngineTopic};
 use crate::redrive::Runs;
 use crate::seen::{Sight, TopicSeen, TopicState};
@@ -60,6 +62,9 @@ pub struct Reconciler {
     table: watch::Sender<Arc<TopicTable>>,
     planner: Planner,
     applied: BTreeMap<Uid, Plan>,
+    /// What was wanted of topics that the last pass left as they should be: who finds another engine then, while the same is
+    /// wanted, knows that somebody else changed it.
+    settled: BTreeMap<TopicName, Want>,
     asked: Arc<Notify>,
 }
 
@@ -88,6 +93,7 @@ impl Reconciler {
             table,
             planner: Planner::default(),
             applied: BTreeMap::new(),
+            settled: BTreeMap::new(),
             asked: Arc::default(),
         };
         (reconciler, receiver)
@@ -160,8 +166,12 @@ impl Reconciler {
         let mut configured = BTreeSet::new();
         let (mut wants, mut needs) = self.wants(&world, &engine, &env);
         // What one stage makes another may read: its topics are wanted only once their source is there.
-        for _ in 0..ROUNDS_MAX {
+        let mut put_back = BTreeMap::new();
+        for round in 0..ROUNDS_MAX {
             let mut steps = steps(&wants, &engine, self.control.config.engine);
+            if round == 0 {
+                put_back = reverted(&steps, &self.settled, &wants, &engine, Timestamp::now());
+            }
             // What was asked for and still isn't so is drift: asking again at once changes nothing.
             steps.leave_out(&refused, &configured);
             if steps.is_empty() {
@@ -172,7 +182,19 @@ impl Reconciler {
             engine = self.engine.topics().await.map_err(|error| failed("list topics", error))?;
             (wants, needs) = self.wants(&world, &engine, &env);
         }
-        let mut sight = Sight { topics: seen(&world, &wants, &engine, &refused), ..Sight::default() };
+        put_back.retain(|name, _| !refused.contains_key(name));
+        for (topic, reverted) in
+            put_back.iter().flat_map(|(name, all)| all.iter().map(move |one| (name, one)))
+        {
+            metrics::reverted();
+            tracing::warn!(%topic, pointer = reverted.pointer, found = reverted.found, "put back: {}", reverted.message);
+        }
+        let unsettled = steps(&wants, &engine, self.control.config.engine);
+        let topics = seen(&world, &wants, &engine, &refused, put_back);
+        metrics::drifted(topics.values().filter(|topic| !topic.drift.is_empty()).count());
+        let mut sight = Sight { topics, ..Sight::default() };
+        wants.retain(|name, _| unsettled.leaves(name));
+        self.settled = wants;
         self.publish(&world, &engine, &env);
         self.hand_out(&world, needs, &engine, &refused, &mut sight).await?;
         metrics::held(sight.held.len());
@@ -333,25 +355,32 @@ fn seen(
     wants: &BTreeMap<TopicName, Want>,
     engine: &BTreeMap<TopicName, EngineTopic>,
     refused: &Refused,
+    mut reverted: BTreeMap<TopicName, Vec<Reverted>>,
 ) -> BTreeMap<Uid, TopicSeen> {
     let mut seen = BTreeMap::new();
     for (name, topic) in &world.topics {
         let Some(want) = wants.get(name) else { continue };
         let there = engine.get(name);
-        let (drift, warnings) = there.map_or((None, Vec::new()), |there| drift(want, there));
+        let (drift, warnings) = there.map_or_else(Default::default, |there| drift(want, there));
+        let differs: Vec<&str> = drift
+            .iter()
+            .filter(|drift| drift.kind == DriftKind::Differs)
+            .map(|drift| drift.message.as_str())
+            .collect();
         let (state, reason) = match (refused.get(name), there) {
             (Some(reason), _) => (TopicState::Failed, Some(reason.clone())),
             (None, None) => (TopicState::Pending, Some("not in the engine yet".into())),
-            (None, Some(_)) if drift.is_some() => (TopicState::Drifted, drift),
+            (None, Some(_)) if !differs.is_empty() => (TopicState::Drifted, Some(differs.join("; "))),
             (None, Some(_)) => (TopicState::Ready, None),
         };
         let partitions = there.map(|there| there.partitions);
-        seen.insert(topic.uid(), TopicSeen { state, reason, partitions, warnings });
+        let reverted = reverted.remove(name).unwrap_or_default();
+        seen.insert(topic.uid(), TopicSeen { state, reason, partitions, warnings, drift, reverted });
     }
     for double in &world.doubles {
         let reason = Some("another Topic of this name is older: the name is taken".into());
         let state = TopicState::Failed;
-        seen.insert(double.uid(), TopicSeen { state, reason, partitions: None, warnings: Vec::new() });
+        seen.insert(double.uid(), TopicSeen { state, reason, ..TopicSeen::default() });
     }
     seen
 }

@@ -5,10 +5,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
 use resources::MAX_MESSAGE_BYTES_DEFAULT;
 use types::TopicName;
 
 use crate::EngineKind;
+use crate::drift::{Drift, DriftKind, Reverted};
 use crate::engine::{EngineTopic, NewTopic};
 
 /// What a dead letter's headers may add to a record: a DLQ takes so many bytes more than its source.
@@ -159,6 +161,14 @@ impl Steps {
         self.configure.retain(|(name, _)| !refused.contains_key(name) && !configured.contains(name));
     }
 
+    /// Whether nothing is asked of a topic.
+    pub(super) fn leaves(&self, name: &TopicName) -> bool {
+        let Self { create, grow, configure } = self;
+        let asked = create.iter().map(|new| &new.name);
+        let asked = asked.chain(grow.iter().map(|(name, _)| name));
+        !asked.chain(configure.iter().map(|(name, _)| name)).any(|asked| asked == name)
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         let Self { create, grow, configure } = self;
         create.is_empty() && grow.is_empty() && configure.is_empty()
@@ -204,28 +214,97 @@ pub(super) fn steps(
     steps
 }
 
-/// What a person should know of a topic that is there: drift first, else nothing; and warnings.
-pub(super) fn drift(want: &Want, topic: &EngineTopic) -> (Option<String>, Vec<String>) {
+/// What is otherwise in a topic that is there, and warnings.
+pub(super) fn drift(want: &Want, topic: &EngineTopic) -> (Vec<Drift>, Vec<String>) {
     let (config, mut warnings) = want.settings();
     let mut drift = Vec::new();
     if want.by_resource && topic.partitions > want.partitions {
-        drift.push(format!(
-            "the engine has {} partitions, the spec says {}: partitions can't be taken away",
-            topic.partitions, want.partitions
-        ));
+        drift.push(Drift {
+            kind: DriftKind::Differs,
+            pointer: PARTITIONS_POINTER.into(),
+            wanted: Some(want.partitions.to_string()),
+            found: Some(topic.partitions.to_string()),
+            message: format!(
+                "the engine has {} partitions, the spec says {}: partitions can't be taken away",
+                topic.partitions, want.partitions
+            ),
+        });
     }
     for (name, value) in &want.config {
         let there = topic.config.get(name);
         if config.get(name) == Some(value) && there != Some(value) {
-            let there = there.map_or("unset", |there| there);
-            drift.push(format!("{name} is {there} in the engine, the spec says {value}"));
+            drift.push(Drift {
+                kind: DriftKind::Differs,
+                pointer: config_pointer(name),
+                wanted: Some(value.clone()),
+                found: there.cloned(),
+                message: format!(
+                    "{name} is {} in the engine, the spec says {value}",
+                    there.map_or("unset", |there| there)
+                ),
+            });
         }
     }
-    let known: BTreeSet<&String> = config.keys().collect();
-    for name in topic.set.iter().filter(|name| !known.contains(name)) {
-        warnings.push(format!("{name} is set in the engine, but not in the spec: it is left as it is"));
+    for name in topic.set.iter().filter(|name| !config.contains_key(*name)) {
+        let message = format!("{name} is set in the engine, but not in the spec: it is left as it is");
+        warnings.push(message.clone());
+        drift.push(Drift {
+            kind: DriftKind::Unmanaged,
+            pointer: config_pointer(name),
+            wanted: None,
+            found: topic.config.get(name).cloned(),
+            message,
+        });
     }
-    (Some(drift.join("; ")).filter(|text| !text.is_empty()), warnings)
+    (drift, warnings)
+}
+
+/// What these steps put back, by topic: those for which nothing else is wanted than when they were as they should be.
+pub(super) fn reverted(
+    steps: &Steps,
+    settled: &BTreeMap<TopicName, Want>,
+    wants: &BTreeMap<TopicName, Want>,
+    engine: &BTreeMap<TopicName, EngineTopic>,
+    at: Timestamp,
+) -> BTreeMap<TopicName, Vec<Reverted>> {
+    let mut reverted: BTreeMap<TopicName, Vec<Reverted>> = BTreeMap::new();
+    let is_settled = |name: &TopicName| settled.get(name).is_some_and(|want| wants.get(name) == Some(want));
+    let mut add = |name: &TopicName, one: Reverted| {
+        if is_settled(name) {
+            reverted.entry(name.clone()).or_default().push(one);
+        }
+    };
+    for new in &steps.create {
+        let message = "the topic was gone from the engine: it was made again, empty".into();
+        add(&new.name, Reverted { pointer: String::new(), wanted: None, found: None, at, message });
+    }
+    for (name, partitions) in &steps.grow {
+        let found = engine.get(name).map(|topic| topic.partitions.to_string());
+        let message = format!("the topic had {} partitions", found.as_deref().unwrap_or("no"));
+        let wanted = Some(partitions.to_string());
+        add(name, Reverted { pointer: PARTITIONS_POINTER.into(), wanted, found, at, message });
+    }
+    for (name, settings) in &steps.configure {
+        for (setting, wanted) in settings {
+            let found = engine.get(name).and_then(|topic| topic.config.get(setting)).cloned();
+            let message = format!(
+                "{setting} was {} in the engine, and is {} again",
+                found.as_deref().unwrap_or("unset"),
+                wanted.as_deref().unwrap_or("unset")
+            );
+            let pointer = config_pointer(setting);
+            add(name, Reverted { pointer, wanted: wanted.clone(), found, at, message });
+        }
+    }
+    reverted
+}
+
+/// Where a topic's partitions stand in its manifest.
+const PARTITIONS_POINTER: &str = "/spec/partitions";
+
+/// Where a setting stands in a topic's manifest. Settings' names have nothing to escape.
+fn config_pointer(name: &str) -> String {
+    format!("/spec/config/{name}")
 }
 
 #[cfg(test)]
@@ -294,7 +373,11 @@ mod tests {
         assert!(found.grow.is_empty() && found.create.is_empty());
         assert_eq!(found.configure[0].1, [(RETENTION_MS.to_owned(), Some("1000".to_owned()))]);
         let (drift, warnings) = drift(&want, &topic);
-        assert!(drift.unwrap().contains("5 partitions"));
+        assert!(drift[0].message.contains("5 partitions"), "{drift:?}");
+        assert_eq!(
+            (drift[2].kind, drift[2].pointer.as_str()),
+            (DriftKind::Unmanaged, "/spec/config/segment.bytes")
+        );
         assert_eq!(warnings.len(), 1);
     }
 
@@ -317,7 +400,7 @@ mod tests {
             steps(&one("dlq", want.clone()), &there("dlq", raised.clone()), EngineKind::Embedded).is_empty()
         );
         let (drift, warnings) = drift(&want, &raised);
-        assert_eq!(drift, None);
+        assert_eq!(drift, []);
         assert!(warnings[0].contains("must fit"), "{warnings:?}");
     }
 }

@@ -298,6 +298,72 @@ async fn topics_grow_change_and_drift() {
 }
 
 #[tokio::test]
+async fn what_somebody_changes_in_the_engine_is_shown_and_put_back_where_that_can_be() {
+    let running = Running::start().await;
+    let Running { plane, engine, .. } = &running;
+    let spec = |retention: &str| topic(RAW, json!({"partitions": 2, "config": {"retention.ms": retention}}));
+    plane.put("", &spec("1000")).await.is(201);
+    plane.put("", &topic(ENRICHED, json!({"partitions": 1}))).await.is(201);
+    running.status_of(&spec("1000"), "Ready").await;
+    running.status_of(&topic(ENRICHED, json!({})), "Ready").await;
+    // What people change by the spec is no drift.
+    plane.put("", &spec("2000")).await.is(200);
+    running.until("retention", |r| r.engine.topic(RAW).config["retention.ms"] == "2000").await;
+    // Two passes later it is settled.
+    for _ in 0..2 {
+        let before = plane.get("/status").await.body["reconciler"]["lastSuccess"].clone();
+        while plane.get("/status").await.body["reconciler"]["lastSuccess"] == before {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+    let all = plane.get("/workspaces/demo/drift").await.is(200).body;
+    assert_eq!((&all["items"], &all["leftOut"], &all["error"]), (&json!([]), &json!(0), &Value::Null));
+    assert!(all["lookedAt"].is_string(), "{all}");
+
+    {
+        let mut topics = engine.topics.lock();
+        let raw = topics.get_mut(RAW).unwrap();
+        raw.partitions = 9;
+        raw.config.insert("retention.ms".into(), "5".into());
+        raw.config.insert("segment.bytes".into(), "1048576".into());
+        raw.set = vec!["retention.ms".into(), "segment.bytes".into()];
+    }
+    running.status_of(&spec("2000"), "Drifted").await;
+    running.until("retention again", |r| r.engine.topic(RAW).config["retention.ms"] == "2000").await;
+    let one = plane.get(&format!("/workspaces/demo/topics/{RAW}/drift")).await.is(200).body;
+    let all = plane.get("/workspaces/demo/drift").await.is(200).body;
+    assert_eq!(one["items"], all["items"], "the other topic has none");
+    let item = &all["items"][0];
+    let drift: Vec<(&Value, &Value, &Value, &Value)> = item["drift"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| (&one["kind"], &one["pointer"], &one["wanted"], &one["found"]))
+        .collect();
+    let expected = [
+        (json!("differs"), json!("/spec/partitions"), json!("2"), json!("9")),
+        (json!("unmanaged"), json!("/spec/config/segment.bytes"), Value::Null, json!("1048576")),
+    ];
+    assert_eq!(drift, expected.iter().map(|(a, b, c, d)| (a, b, c, d)).collect::<Vec<_>>());
+    let reverted = item["reverted"].as_array().unwrap();
+    assert_eq!(reverted.len(), 1, "{item}");
+    assert_eq!(
+        (&reverted[0]["pointer"], &reverted[0]["wanted"], &reverted[0]["found"]),
+        (&json!("/spec/config/retention.ms"), &json!("2000"), &json!("5"))
+    );
+
+    // A topic that is deleted is made again, and that is said too.
+    engine.topics.lock().remove(ENRICHED);
+    running.until("made again", |r| r.engine.topics.lock().contains_key(ENRICHED)).await;
+    running.status_of(&topic(ENRICHED, json!({})), "Ready").await;
+    let one = plane.get(&format!("/workspaces/demo/topics/{ENRICHED}/drift")).await.is(200).body;
+    assert_eq!(one["items"][0]["reverted"][0]["pointer"], "", "{one}");
+    plane.get("/workspaces/nobody/drift").await.is(404);
+    plane.get("/workspaces/demo/topics/dev.demo.nothing.raw/drift").await.is(404);
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn a_stage_waits_for_its_topics_and_says_for_which() {
     let running = Running::start().await;
     let Running { plane, engine, handed, .. } = &running;

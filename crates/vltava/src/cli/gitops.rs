@@ -1,8 +1,9 @@
-//! `vltava plan` and `vltava apply`: a folder of manifests as a whole.
+//! `vltava plan`, `vltava apply` and `vltava export`: a folder of manifests as a whole; and `vltava drift`.
 
 use std::path::PathBuf;
 
 use clap::Args;
+use resources::Kind;
 
 use super::{Json, Url};
 
@@ -52,4 +53,52 @@ pub(crate) struct Apply {
     /// Check everything, required backtests too, and change nothing.
     #[arg(long)]
     pub(crate) dry_run: bool,
+}
+
+/// Kinds that people keep as manifests; a Redrive is a run.
+pub(crate) const EXPORTED: [Kind; 5] =
+    [Kind::Workspace, Kind::Topic, Kind::Transform, Kind::Pipeline, Kind::Connector];
+
+#[derive(Debug, Args)]
+pub(crate) struct Export {
+    /// The folder that files are written to, or "-" for standard output.
+    #[arg(short = 'f', long = "file", short_alias = 'o', value_name = "DIR", default_value = "-")]
+    pub(crate) path: PathBuf,
+    /// Only of this workspace.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) workspace: Option<String>,
+    /// Only what this source owns; "api": what people made.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) source: Option<String>,
+    /// Only these kinds: workspace, topic, transform, pipeline, connector; may be repeated.
+    #[arg(long = "kind", value_name = "KIND", value_parser = exported_kind)]
+    pub(crate) kinds: Vec<Kind>,
+    /// Overwrite also files that `vltava export` didn't write.
+    #[arg(long)]
+    pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) url: Url,
+}
+
+fn exported_kind(text: &str) -> Result<Kind, String> {
+    let text = text.to_ascii_lowercase();
+    let named = |kind: &Kind| kind.plural() == text || kind.as_str().eq_ignore_ascii_case(&text);
+    EXPORTED.into_iter().find(named).ok_or_else(|| {
+        let known: Vec<String> = EXPORTED.iter().map(|kind| kind.as_str().to_ascii_lowercase()).collect();
+        format!("kinds are {}", known.join(", "))
+    })
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Drift {
+    /// Only of this workspace.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) workspace: Option<String>,
+    /// Exit status 2 where a topic has drifted.
+    #[arg(long)]
+    pub(crate) exit_code: bool,
+    #[command(flatten)]
+    pub(crate) url: Url,
+    #[command(flatten)]
+    pub(crate) json: Json,
 }

@@ -1,4 +1,4 @@
-//! `vltava plan` and `apply` as scripts and people see them.
+//! `vltava plan`, `apply`, `export` and `drift` as scripts and people see them.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -186,4 +186,135 @@ fn a_set_comes_by_standard_input_too() {
     // Nothing there: a mistake, not an empty set.
     let nothing = stand.run_on(Path::new("-"), "plan", &[], 1);
     assert!(text(&nothing.stderr).contains("(standard input): no manifests"), "{}", text(&nothing.stderr));
+}
+
+#[test]
+fn what_exists_is_exported_and_plans_to_no_change() {
+    let stand = Stand::start();
+    let workspace = &stand.workspace;
+    stand.write(
+        "more.yaml",
+        &format!(
+            "apiVersion: vltava/v1\nkind: Workspace\nmetadata: {{ name: {workspace}, labels: {{ team: a }} }}\n---\n\
+             apiVersion: vltava/v1\nkind: Connector\nmetadata: {{ name: out, workspace: {workspace} }}\nspec:\n  \
+             plugin: http-sink\n  topics: [dev.{workspace}.n.out]\n  config: {{ http.url: 'https://hooks.example/', \
+             http.signing.secret: '${{env:HOOK}}' }}\n"
+        ),
+    );
+    let mine = ["--source", "acme/flows"];
+    stand.run("apply", &mine, 0);
+    let out = stand.folder.with_file_name("exported");
+    let done = |output: Output| text(&output.stdout);
+    assert_eq!(done(stand.run_on(&out, "export", &mine, 0)), "exported: 6 written, 0 unchanged\n");
+    assert_eq!(done(stand.run_on(&out, "export", &mine, 0)), "exported: 0 written, 6 unchanged\n");
+    let planned = stand.run_on(&out, "plan", &[&mine[..], &["--prune", "--exit-code"]].concat(), 0);
+    assert_eq!(done(planned), "plan: 6 unchanged\n");
+
+    let read = |name: &str| std::fs::read_to_string(out.join(workspace).join(name)).unwrap();
+    assert!(
+        read("transforms/shape.yaml").ends_with("spec:\n  expression: |\n    {\n      \"n\": n\n    }\n")
+    );
+    assert!(read("connectors/out.yaml").contains("http.signing.secret: \"${env:HOOK}\"\n"));
+    assert!(!read("pipelines/numbers.yaml").contains("version:"), "the newest is what an absent one means");
+    assert!(read("workspace.yaml").contains("team: a"));
+
+    // What stands in the way of a file that others wrote is said, and nothing is written.
+    std::fs::write(out.join(workspace).join("workspace.yaml"), "# mine\n").unwrap();
+    let err = text(&stand.run_on(&out, "export", &mine, 1).stderr);
+    assert!(err.contains("workspace.yaml") && err.contains("--force"), "{err}");
+    stand.run_on(&out, "export", &["--force"], 0);
+    let topics =
+        done(stand.run_on(Path::new("-"), "export", &["--kind", "topics", "--workspace", workspace], 0));
+    assert_eq!(topics.matches("kind: Topic\n").count(), 2, "{topics}");
+    assert_eq!(topics.matches("---\n").count(), 1, "{topics}");
+    // An older version that a pipeline runs stays written.
+    stand.write("shape.yaml", &stand.transform("shape", "n + 1"));
+    std::fs::remove_file(stand.folder.join("pipeline.json")).unwrap();
+    stand.run("apply", &mine, 0);
+    stand.run_on(&out, "export", &mine, 0);
+    assert!(read("pipelines/numbers.yaml").contains("version: 1\n"), "{}", read("pipelines/numbers.yaml"));
+    stand.run_on(&out, "plan", &[&mine[..], &["--exit-code"]].concat(), 0);
+    stand.run_on(&out, "export", &["--workspace", "nobody"], 1);
+    stand.run_on(&out, "export", &["--kind", "redrive"], 2);
+}
+
+#[test]
+fn a_topic_that_is_changed_by_kafkas_protocol_is_drift() {
+    let stand = Stand::start();
+    stand.run("apply", &[], 0);
+    let workspace = &stand.workspace;
+    let drift = |extra: &[&str], status: i32| {
+        let output = binary().args(["drift", "--url", &stand.platform.url]).args(extra).output().unwrap();
+        let (out, err) = (text(&output.stdout), text(&output.stderr));
+        assert_eq!(output.status.code(), Some(status), "{out}\n{err}");
+        out
+    };
+    let none = "no drift: topics in the engine are as their resources say\n";
+    assert_eq!(drift(&["--exit-code", "--workspace", workspace], 0), none);
+    let name = types::TopicName::new(&format!("dev.{workspace}.n.raw")).unwrap();
+    let change = async {
+        let client = kafka::ClientConfig::new(&stand.platform.kafka, "somebody");
+        let admin = kafka::Admin::new(&client).unwrap();
+        admin.alter_config(&name, &[("retention.ms".into(), Some("5000".into()))]).await.unwrap();
+        admin.create_partitions(&name, 5).await.unwrap();
+    };
+    tokio::runtime::Runtime::new().unwrap().block_on(change);
+    // The reconciler looks every ten seconds.
+    let begun = std::time::Instant::now();
+    while drift(&["--workspace", workspace], 0) == none {
+        assert!(begun.elapsed() < std::time::Duration::from_secs(60), "never seen");
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    let shown = drift(&["--exit-code", "--workspace", workspace], 2);
+    assert!(shown.contains("the engine has 5 partitions, the spec says 3"), "{shown}");
+    assert!(shown.contains("retention.ms is set in the engine, but not in the spec"), "{shown}");
+    let answer: Value = serde_json::from_str(&drift(&["--json"], 0)).unwrap();
+    let kinds: Vec<&Value> =
+        answer["items"][0]["drift"].as_array().unwrap().iter().map(|one| &one["kind"]).collect();
+    assert_eq!(kinds, ["differs", "unmanaged"]);
+    // Nothing that a folder says is other than it was.
+    stand.run("plan", &["--exit-code"], 0);
+}
+
+/// Of the large folder.
+const TOPICS: usize = 500;
+const PIPELINES: usize = 200;
+/// What is promised on a machine of one's own is 10 s and 1 s; tests share theirs.
+const APPLIED_WITHIN: std::time::Duration = std::time::Duration::from_secs(30);
+const PLANNED_WITHIN: std::time::Duration = std::time::Duration::from_secs(3);
+
+#[test]
+fn a_large_folder_is_applied_and_planned_again_in_time() {
+    let stand = Stand::start();
+    let workspace = &stand.workspace;
+    let topic = |i: usize| format!("dev.{workspace}.s{i}.raw");
+    let manifest = |kind: &str, name: &str, spec: Value| {
+        serde_json::json!({
+            "apiVersion": "vltava/v1", "kind": kind, "metadata": {"name": name, "workspace": workspace}, "spec": spec,
+        })
+    };
+    let mut set: Vec<Value> =
+        (0..TOPICS).map(|i| manifest("Topic", &topic(i), serde_json::json!({"partitions": 1}))).collect();
+    for i in 0..PIPELINES {
+        let name = format!("p{i}");
+        let steps = serde_json::json!([{"name": "s", "transform": name}]);
+        set.push(manifest("Transform", &name, serde_json::json!({"expression": "{\"n\": n}"})));
+        let spec = serde_json::json!({
+            "sources": [{"topic": topic(i)}], "steps": steps, "target": {"topic": topic(i + PIPELINES)},
+        });
+        set.push(manifest("Pipeline", &name, spec));
+    }
+    let file = stand.folder.with_file_name("large.json");
+    std::fs::write(&file, Value::Array(set).to_string()).unwrap();
+    let begun = std::time::Instant::now();
+    let applied = text(&stand.run_on(&file, "apply", &[], 0).stdout);
+    let applied_in = begun.elapsed();
+    assert!(applied.ends_with(&format!("applied: {} created\n", TOPICS + 2 * PIPELINES)), "{applied}");
+    let begun = std::time::Instant::now();
+    stand.run_on(&file, "plan", &["--exit-code"], 0);
+    let planned_in = begun.elapsed();
+    assert!(
+        applied_in < APPLIED_WITHIN && planned_in < PLANNED_WITHIN,
+        "applied in {applied_in:?}, planned in {planned_in:?}"
+    );
 }

@@ -1,7 +1,11 @@
-//! Folders of manifests: `vltava plan` says what applying one would change, `vltava apply` does it. The server decides and
-//! writes; here files are read, and what is answered is said with their names and lines.
+//! Folders of manifests: `vltava plan` says what applying one would change, `vltava apply` does it, `vltava export` writes one of
+//! what exists, `vltava drift` says what is otherwise in the engine. The server decides and writes; here files are read and
+//! written, and what is answered is said with their names and lines.
 
 mod ask;
+mod drift;
+mod export;
+mod lists;
 mod read;
 mod show;
 
@@ -12,6 +16,8 @@ use anyhow::Result;
 
 pub(crate) use self::ask::How;
 use self::ask::{Asked, Verb, manifests};
+pub(crate) use self::drift::drift;
+pub(crate) use self::export::export;
 pub(crate) use self::read::read;
 use crate::cli::{Apply, Plan, Set};
 use crate::output;
