@@ -89,7 +89,7 @@ impl Control {
             .filter_map(|topic| {
                 let seen = self.seen.topic(topic.metadata.uid)?;
                 let has_any = !(seen.drift.is_empty() && seen.reverted.is_empty());
-                has_any.then(|| TopicDrift {
+                has_any.then_some(TopicDrift {
                     topic: topic.metadata.name,
                     state: seen.state,
                     drift: seen.drift,

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use types::TopicName;
 
 use crate::decode::At;
@@ -112,13 +113,20 @@ impl PipelineSpec {
                 format!("{} is a source too: the pipeline would read what it writes, for ever", target.topic),
             );
         }
-        for (i, step) in steps.iter().enumerate() {
-            for (j, topic) in step.kind.topics().iter().enumerate() {
-                if sources.iter().any(|source| source.topic == *topic) {
+        // As they are written: steps and topics with problems of their own are left out of what was read.
+        for (i, step) in at.value["steps"].as_array().into_iter().flatten().enumerate() {
+            let topics = step.pointer("/route/topics").and_then(Value::as_array);
+            for (j, topic) in topics.into_iter().flatten().enumerate() {
+                if let Some(source) =
+                    sources.iter().find(|source| topic.as_str() == Some(source.topic.as_str()))
+                {
                     problems.add(
                         format!("{}/steps/{i}/route/topics/{j}", at.pointer),
                         "conflict",
-                        format!("{topic} is a source too: the pipeline would read what it writes, for ever"),
+                        format!(
+                            "{} is a source too: the pipeline would read what it writes, for ever",
+                            source.topic
+                        ),
                     );
                 }
             }
@@ -294,6 +302,7 @@ mod tests {
                 ("13/route/topics/1", "duplicate"),
                 ("13/route/topics/2", "invalid_value"),
                 ("14/route/to", "missing_field"),
+                ("13/route/topics/3", "conflict"),
             ]
         );
     }

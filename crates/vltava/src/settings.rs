@@ -235,6 +235,13 @@ impl Sources {
                 }
             }
         }
+        if let (None, Some(addr)) = (&settings.kafka_bootstrap, settings.broker.addr())
+            && !runtime::is_loopback(addr)
+        {
+            self.problems.push(format!(
+                "broker.listen is {addr}, which others reach, and the embedded broker authenticates nobody: listen on 127.0.0.1"
+            ));
+        }
         for (path, given) in std::mem::take(&mut self.given) {
             self.problems.push(format!("{path} ({}): unknown setting", given.source));
         }
@@ -289,6 +296,12 @@ mod tests {
         let Problems(problems) = listen("local").unwrap_err();
         assert_eq!(problems.len(), 2, "{problems:?}");
         assert!(problems.iter().all(|p| p.contains("auth.mode = \"required\"")), "{problems:?}");
+        let Problems(problems) = Sources::default()
+            .flag("auth.mode", "x", Some("required".into()))
+            .flag("broker.listen", "--broker", Some("0.0.0.0:9092".into()))
+            .settings()
+            .unwrap_err();
+        assert!(problems[0].contains("broker.listen is 0.0.0.0:9092"), "{problems:?}");
         let Problems(problems) = listen("none").unwrap_err();
         assert!(problems[0].contains("auth.mode = \"none\""), "{problems:?}");
         // What the command line shows to get in is no setting.

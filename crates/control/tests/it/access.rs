@@ -37,6 +37,8 @@ const ROUTES: &[(&str, &str, &str, Scope)] = &[
     ("GET", VERSIONS, "/api/v1/workspaces/demo/transforms/t/versions", Scope::ControlRead),
     ("GET", VERSION, "/api/v1/workspaces/demo/transforms/t/versions/1", Scope::ControlRead),
     ("GET", DIFF, "/api/v1/workspaces/demo/transforms/t/versions/1/diff?with=2", Scope::ControlRead),
+    ("GET", DRIFT, "/api/v1/workspaces/demo/drift", Scope::ControlRead),
+    ("GET", TOPIC_DRIFT, "/api/v1/workspaces/demo/topics/dev.demo.a.raw/drift", Scope::ControlRead),
     ("GET", DLQ, "/api/v1/workspaces/demo/dlq/dev.demo.a.dlq", Scope::ControlRead),
     ("GET", LETTERS, "/api/v1/workspaces/demo/dlq/dev.demo.a.dlq/letters", Scope::ControlRead),
     ("GET", LETTER, "/api/v1/workspaces/demo/dlq/dev.demo.a.dlq/letters/0/0", Scope::ControlRead),
@@ -47,6 +49,8 @@ const NAMED: &str = "/api/v1/workspaces/{workspace}/{kind}/{name}";
 const VERSIONS: &str = "/api/v1/workspaces/{workspace}/transforms/{name}/versions";
 const VERSION: &str = "/api/v1/workspaces/{workspace}/transforms/{name}/versions/{version}";
 const DIFF: &str = "/api/v1/workspaces/{workspace}/transforms/{name}/versions/{version}/diff";
+const DRIFT: &str = "/api/v1/workspaces/{workspace}/drift";
+const TOPIC_DRIFT: &str = "/api/v1/workspaces/{workspace}/topics/{topic}/drift";
 const DLQ: &str = "/api/v1/workspaces/{workspace}/dlq/{topic}";
 const LETTERS: &str = "/api/v1/workspaces/{workspace}/dlq/{topic}/letters";
 const LETTER: &str = "/api/v1/workspaces/{workspace}/dlq/{topic}/letters/{partition}/{offset}";
@@ -186,6 +190,7 @@ async fn topics_bound_what_is_written_and_read() {
         ("GET", "/topics/dev.demo.b.raw"),
         ("DELETE", "/topics/dev.demo.b.raw"),
         ("GET", "/topics/dev.demo.none.raw"),
+        ("GET", "/topics/dev.demo.b.raw/drift"),
         ("GET", "/dlq/dev.demo.b.dlq/letters"),
         ("POST", "/dlq/dev.demo.b.dlq/redrive"),
     ] {

@@ -28,7 +28,8 @@ fn usage_errors_are_2_and_other_errors_1_on_standard_error() {
         (&["plan", "-f", ".", "--prune"], 2, "--source"),
         (&["config", "check", "--http", "nowhere"], 1, "http.listen = \"nowhere\" (--http)"),
         (&["config", "check", "--config", "/no/such/file.toml"], 1, "/no/such/file.toml"),
-        (&["up", "--http", "0.0.0.0:0", "--data-dir", "/tmp/never-made"], 1, "loopback"),
+        (&["up", "--http", "0.0.0.0:0", "--data-dir", "/tmp/never-made"], 1, "auth.mode"),
+        (&["up", "--broker", "0.0.0.0:0", "--data-dir", "/tmp/never-made"], 1, "broker.listen"),
         (&["demo", "--count", "many"], 1, "--count \"many\""),
     ] {
         let output = run(arguments);
