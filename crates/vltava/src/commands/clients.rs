@@ -3,6 +3,7 @@
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
+use super::list::each;
 use super::{answer, http};
 use crate::cli::{ClientName, ClientsCommand, Json, Url};
 use crate::output::{self, Rows};
@@ -87,37 +88,28 @@ async fn ask(client: ClientName, verb: &str) -> Result<()> {
 
 async fn list(url: &Url, as_json: &Json) -> Result<()> {
     let at = address(url, "");
-    let client = http(&at).await?;
     let mut table = Rows::new(&["client", "state", "scopes", "workspaces", "topics", "secrets"]);
-    let mut page = at.clone();
-    loop {
-        let listed = answer(&page, client.get(&page)).await?;
-        for one in listed["items"].as_array().into_iter().flatten() {
-            if as_json.json {
-                output::json(one)?;
-                continue;
-            }
-            let texts = |at: &str| {
-                let list = one.pointer(at).and_then(Value::as_array).into_iter().flatten();
-                list.filter_map(Value::as_str).collect::<Vec<_>>().join(" ")
-            };
-            let text = |at: &str| one.pointer(at).and_then(Value::as_str).unwrap_or_default().to_owned();
-            let secrets = one["status"]["secrets"].as_array().map_or(0, Vec::len);
-            table.row(vec![
-                text("/metadata/name"),
-                text("/status/state"),
-                texts("/spec/scopes"),
-                texts("/spec/workspaces"),
-                texts("/spec/topics"),
-                secrets.to_string(),
-            ]);
+    each(&http(&at).await?, &at, |one| {
+        if as_json.json {
+            return output::json(&one);
         }
-        match listed["nextCursor"].as_str() {
-            // A client's name, which needs no encoding.
-            Some(cursor) => page = format!("{at}?cursor={cursor}"),
-            None => break,
-        }
-    }
+        let texts = |at: &str| {
+            let list = one.pointer(at).and_then(Value::as_array).into_iter().flatten();
+            list.filter_map(Value::as_str).collect::<Vec<_>>().join(" ")
+        };
+        let text = |at: &str| one.pointer(at).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let secrets = one["status"]["secrets"].as_array().map_or(0, Vec::len);
+        table.row(vec![
+            text("/metadata/name"),
+            text("/status/state"),
+            texts("/spec/scopes"),
+            texts("/spec/workspaces"),
+            texts("/spec/topics"),
+            secrets.to_string(),
+        ]);
+        Ok(())
+    })
+    .await?;
     if !as_json.json {
         table.print();
     }

@@ -8,6 +8,7 @@ pub(crate) mod credentials;
 pub(crate) mod dlq;
 pub(crate) mod gitops;
 pub(crate) mod jsonata;
+pub(crate) mod list;
 pub(crate) mod send;
 pub(crate) mod stages;
 pub(crate) mod status;

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use types::{StreamName, TopicName};
 
+use super::super::list::each;
 use super::super::{answer, http};
 use crate::cli::{DiscardArgs, RedriveArgs, RunArgs, RunName};
 use crate::output::{self, Rows, printable};
@@ -259,37 +260,29 @@ pub(crate) async fn redrive(
 /// The runs of a workspace.
 pub(crate) async fn list(workspace: &str, url: &str, as_json: bool) -> Result<()> {
     let address = format!("{}/api/v1/workspaces/{workspace}/redrives", url.trim_end_matches('/'));
-    let (client, mut page_address) = (http(&address).await?, address.clone());
     let headings = ["run", "dlq", "action", "state", "settled", "planned", "stay", "reason"];
     let mut table = Rows::new(&headings).right(&[4, 5, 6]);
-    loop {
-        let page = answer(&page_address, client.get(&page_address)).await?;
-        for run in page["items"].as_array().into_iter().flatten() {
-            if as_json {
-                output::json(run)?;
-                continue;
-            }
-            let status = &run["status"];
-            let progress: Progress = serde_json::from_value(status["progress"].clone()).unwrap_or_default();
-            let text = |value: &Value, max| value.as_str().map_or_else(|| "-".into(), |t| printable(t, max));
-            let planned = run["status"]["plan"]["routable"].as_u64().unwrap_or(progress.planned);
-            table.row(vec![
-                format!("{workspace}/{}", text(&run["metadata"]["name"], 40)),
-                text(&run["spec"]["topic"], 249),
-                text(&run["spec"]["action"]["kind"], 20),
-                text(&status["state"], 20),
-                progress.settled.to_string(),
-                planned.to_string(),
-                (progress.unroutable + progress.unrepaired + progress.too_large).to_string(),
-                text(&status["reason"], 200),
-            ]);
+    each(&http(&address).await?, &address, |run| {
+        if as_json {
+            return output::json(&run);
         }
-        // A run's name, which needs no escape.
-        match page["nextCursor"].as_str() {
-            Some(cursor) => page_address = format!("{address}?cursor={cursor}"),
-            None => break,
-        }
-    }
+        let status = &run["status"];
+        let progress: Progress = serde_json::from_value(status["progress"].clone()).unwrap_or_default();
+        let text = |value: &Value, max| value.as_str().map_or_else(|| "-".into(), |t| printable(t, max));
+        let planned = run["status"]["plan"]["routable"].as_u64().unwrap_or(progress.planned);
+        table.row(vec![
+            format!("{workspace}/{}", text(&run["metadata"]["name"], 40)),
+            text(&run["spec"]["topic"], 249),
+            text(&run["spec"]["action"]["kind"], 20),
+            text(&status["state"], 20),
+            progress.settled.to_string(),
+            planned.to_string(),
+            (progress.unroutable + progress.unrepaired + progress.too_large).to_string(),
+            text(&status["reason"], 200),
+        ]);
+        Ok(())
+    })
+    .await?;
     if !as_json {
         table.print();
     }

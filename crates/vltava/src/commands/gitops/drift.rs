@@ -19,9 +19,10 @@ pub(crate) async fn drift(drift: Drift) -> Result<ExitCode> {
     let url = url.url.trim_end_matches('/');
     let mut items = Vec::new();
     let mut left_out = 0;
-    for workspace in workspaces(url, workspace.as_deref()).await? {
+    let client = http(url).await?;
+    for workspace in workspaces(&client, url, workspace.as_deref()).await? {
         let address = format!("{url}/api/v1/workspaces/{}/drift", workspace.metadata.name);
-        let mut found = answer(url, http(url).await?.get(&address)).await?;
+        let mut found = answer(url, client.get(&address)).await?;
         // What was seen before stays shown where the engine is away: as of now it says nothing.
         if let Some(error) = found["error"].as_str() {
             bail!("the engine couldn't be looked at: {error}");

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::lists::{list, workspaces};
 use crate::cli::{EXPORTED, Export};
+use crate::commands::http;
 use crate::commands::jsonata::source::is_stdin;
 use crate::output;
 
@@ -54,12 +55,13 @@ async fn find(export: &Export) -> Result<Vec<Resource>> {
     let Export { workspace, source, kinds, url, .. } = export;
     let url = &url.url;
     let is_meant = |kind: Kind| kinds.is_empty() || kinds.contains(&kind);
-    let all = workspaces(url, workspace.as_deref()).await?;
+    let client = http(url).await?;
+    let all = workspaces(&client, url, workspace.as_deref()).await?;
     let names: Vec<String> = all.iter().map(|resource| resource.metadata.name.clone()).collect();
     let mut found = if is_meant(Kind::Workspace) { all } else { Vec::new() };
     for kind in EXPORTED.into_iter().skip(1).filter(|kind| is_meant(*kind)) {
         for name in &names {
-            found.extend(list(url, kind, name).await?);
+            found.extend(list(&client, url, kind, name).await?);
         }
     }
     found.retain(|resource| source.as_ref().is_none_or(|source| *source == resource.metadata.managed_by));
