@@ -1,64 +1,28 @@
-//! Clients: `GET|PUT|PATCH|DELETE /api/v1/clients/{name}`, and what is asked of them, `POST /api/v1/clients/{name}:{verb}`.
+//! Clients: their list, and what is asked of them, `POST /api/v1/clients/{name}:{verb}`. The rest is as with all resources.
 //!
 //! `rotateSecret` (`{previousValidSeconds}`, or nothing: a day) answers `{clientId, clientSecret, client}`; the secret is shown this
 //! once. `revoke` ends all secrets and tokens at once; `disable` and `enable` do what they say.
 
-use auth::Access;
+use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
-use axum::{Extension, Json};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use resources::Kind;
 use runtime::http::Problem;
 use serde_json::json;
 
 use super::Api;
-use super::request::{Change, Page, json_as, name_and_verb};
-use super::resources::{many, merge, one, remove, write};
+use super::request::{Page, json_as, name_and_verb};
+use super::resources::{many, one};
 use crate::AskedOfClient;
-use crate::clients::{Rotation, client_key};
+use crate::clients::Rotation;
 
 type Answer = Result<Response, Problem>;
 
 pub(super) async fn list(State(api): State<Api>, Query(page): Query<Page>) -> Answer {
     let listed = api.control.list(Some(""), Kind::Client, page.cursor.as_deref(), page.limit()?).await?;
     Ok(many(&listed))
-}
-
-pub(super) async fn get(State(api): State<Api>, Path(name): Path<String>) -> Answer {
-    Ok(one(&api.control.get(&client_key(name)).await?))
-}
-
-pub(super) async fn put(
-    State(api): State<Api>,
-    Extension(caller): Extension<Access>,
-    Path(name): Path<String>,
-    Query(change): Query<Change>,
-    headers: HeaderMap,
-    body: Body,
-) -> Answer {
-    write(&api, &caller, &client_key(name), &change, &headers, body).await
-}
-
-pub(super) async fn patch(
-    State(api): State<Api>,
-    Extension(caller): Extension<Access>,
-    Path(name): Path<String>,
-    Query(change): Query<Change>,
-    headers: HeaderMap,
-    body: Body,
-) -> Answer {
-    merge(&api, &caller, &client_key(name), &change, &headers, body).await
-}
-
-pub(super) async fn delete(
-    State(api): State<Api>,
-    Path(name): Path<String>,
-    Query(change): Query<Change>,
-    headers: HeaderMap,
-) -> Answer {
-    remove(&api, &client_key(name), &change, &headers).await
 }
 
 pub(super) async fn ask(

@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::middleware;
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use runtime::http::BodyMemory;
 use tokio::sync::Semaphore;
 
@@ -49,6 +49,11 @@ pub(crate) struct Api {
     pub(crate) plans: Arc<Semaphore>,
 }
 
+/// What is done with one resource, whatever its path names it by.
+fn resource() -> MethodRouter<Api> {
+    get(resources::get).put(resources::put).patch(resources::patch).delete(resources::delete)
+}
+
 /// Routes of the Control API. They carry no limits, guard or request id of their own: a listener of
 /// [`runtime::http`] does, and its gate says who calls ([`auth::Access`]); who isn't said may do nothing.
 pub fn router(control: Arc<Control>) -> Router {
@@ -59,33 +64,13 @@ pub fn router(control: Arc<Control>) -> Router {
         .route("/api/v1:plan", post(plan::plan))
         .route("/api/v1:apply", post(plan::apply))
         .route("/api/v1/clients", get(clients::list))
-        .route(
-            "/api/v1/clients/{name}",
-            get(clients::get)
-                .put(clients::put)
-                .patch(clients::patch)
-                .delete(clients::delete)
-                .post(clients::ask),
-        )
+        .route("/api/v1/clients/{name}", resource().post(clients::ask))
         .route("/api/v1/workspaces", get(resources::workspaces))
-        .route(
-            "/api/v1/workspaces/{workspace}",
-            get(resources::workspace)
-                .put(resources::put_workspace)
-                .patch(resources::patch_workspace)
-                .delete(resources::delete_workspace),
-        )
+        .route("/api/v1/workspaces/{workspace}", resource())
         .route("/api/v1/workspaces/{workspace}/drift", get(drift::all))
         .route("/api/v1/workspaces/{workspace}/topics/{topic}/drift", get(drift::one))
         .route("/api/v1/workspaces/{workspace}/{kind}", get(resources::list))
-        .route(
-            "/api/v1/workspaces/{workspace}/{kind}/{name}",
-            get(resources::get)
-                .put(resources::put)
-                .patch(resources::patch)
-                .delete(resources::delete)
-                .post(verbs::ask),
-        )
+        .route("/api/v1/workspaces/{workspace}/{kind}/{name}", resource().post(verbs::ask))
         .route("/api/v1/workspaces/{workspace}/transforms/{name}/versions", get(resources::versions))
         .route("/api/v1/workspaces/{workspace}/transforms/{name}/versions/{version}", get(resources::version))
         .route(

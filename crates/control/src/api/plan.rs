@@ -13,6 +13,7 @@ use axum::{Extension, Json};
 use http::{HeaderMap, StatusCode};
 use runtime::http::Problem;
 use serde_json::json;
+use tokio::sync::SemaphorePermit;
 
 use super::Api;
 use super::request::json_up_to;
@@ -23,16 +24,27 @@ const SET_BYTES_MAX: usize = 8 << 20;
 
 type Answer = Result<Response, Problem>;
 
+/// The set, and its turn, which lasts as long as the set is worked on.
+async fn asked<'a>(
+    api: &'a Api,
+    caller: Access,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<(Option<SemaphorePermit<'a>>, Asked), Problem> {
+    // Before the body is read: a set that waits holds nothing. Never closed.
+    let turn = api.plans.acquire().await.ok();
+    let mut asked: Asked = json_up_to(SET_BYTES_MAX, headers, body, &api.memory).await?;
+    asked.caller = Some(caller);
+    Ok((turn, asked))
+}
+
 pub(super) async fn plan(
     State(api): State<Api>,
     Extension(caller): Extension<Access>,
     headers: HeaderMap,
     body: Body,
 ) -> Answer {
-    // Before the body is read: a set that waits holds nothing. Never closed.
-    let _turn = api.plans.acquire().await.ok();
-    let mut asked: Asked = json_up_to(SET_BYTES_MAX, &headers, body, &api.memory).await?;
-    asked.caller = Some(caller);
+    let (_turn, asked) = asked(&api, caller, &headers, body).await?;
     Ok(Json(api.control.plan(&asked).await?).into_response())
 }
 
@@ -42,10 +54,7 @@ pub(super) async fn apply(
     headers: HeaderMap,
     body: Body,
 ) -> Answer {
-    // Never closed.
-    let _turn = api.plans.acquire().await.ok();
-    let mut asked: Asked = json_up_to(SET_BYTES_MAX, &headers, body, &api.memory).await?;
-    asked.caller = Some(caller);
+    let (_turn, asked) = asked(&api, caller, &headers, body).await?;
     match api.control.apply(&asked).await? {
         Outcome::Done(applied) => {
             let status = if applied.complete { StatusCode::OK } else { StatusCode::MULTI_STATUS };

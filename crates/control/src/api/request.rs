@@ -2,13 +2,18 @@
 
 use auth::Access;
 use axum::body::Body;
+use axum::extract::{FromRequestParts, RawPathParams};
+use axum::response::{IntoResponse, Response};
+use http::request::Parts;
 use http::{HeaderMap, StatusCode, header};
 use resources::Kind;
 use runtime::http::{BodyLimits, BodyMemory, Problem, read_body};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use store::Key;
 
+use crate::clients::client_key;
 use crate::{Precondition, Rollout, Write};
 
 /// The largest manifest that is read, in bytes.
@@ -83,6 +88,27 @@ pub(super) fn kind(segment: &str) -> Result<Kind, Problem> {
             .field("kind")
             .value(segment)
     })
+}
+
+/// The resource that a path names: by `{workspace}`, `{kind}` and `{name}`; a workspace by `{workspace}` alone, a client by
+/// `{name}` alone. The rules of names are checked where one is written.
+pub(super) struct Named(pub(super) Key);
+
+impl<S: Send + Sync> FromRequestParts<S> for Named {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Response> {
+        let path =
+            RawPathParams::from_request_parts(parts, state).await.map_err(IntoResponse::into_response)?;
+        let of = |name: &str| path.iter().find(|(key, _)| *key == name).map(|(_, value)| value);
+        let name = of("name").unwrap_or_default();
+        let key = match (of("workspace"), of("kind")) {
+            (Some(workspace), Some(segment)) => kind(segment).map(|kind| Key::new(workspace, kind, name)),
+            (Some(workspace), None) => Ok(Key::new(workspace, Kind::Workspace, workspace)),
+            (None, _) => Ok(client_key(name)),
+        };
+        key.map(Self).map_err(Problem::into_response)
+    }
 }
 
 /// A JSON body, whatever it says.

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use store::Key;
 
 use super::Api;
-use super::request::{Cascade, Change, Page, json as json_body, kind, precondition};
+use super::request::{Cascade, Change, Named, Page, json as json_body, kind, precondition};
 use crate::{Listed, Put};
 
 /// Says what a PUT did.
@@ -56,83 +56,61 @@ fn done(put: &Put) -> Response {
     response
 }
 
-/// A key of a path; the name's rules are checked where it is written.
-fn key(workspace: String, segment: &str, name: String) -> Result<Key, Problem> {
-    Ok(Key { workspace, kind: kind(segment)?, name })
+pub(super) async fn get(State(api): State<Api>, Named(key): Named) -> Answer {
+    Ok(one(&api.control.get(&key).await?))
 }
 
-fn workspace_key(name: String) -> Key {
-    Key { workspace: name.clone(), kind: Kind::Workspace, name }
-}
-
-pub(super) async fn write(
-    api: &Api,
-    caller: &Access,
-    key: &Key,
-    change: &Change,
-    headers: &HeaderMap,
+pub(super) async fn put(
+    State(api): State<Api>,
+    Extension(caller): Extension<Access>,
+    Named(key): Named,
+    Query(change): Query<Change>,
+    headers: HeaderMap,
     body: Body,
 ) -> Answer {
-    let precondition = precondition(headers)?;
-    let manifest: Value = json_body(headers, body, &api.memory).await?;
+    let precondition = precondition(&headers)?;
+    let manifest: Value = json_body(&headers, body, &api.memory).await?;
     if key.kind == Kind::Redrive {
         let why = "a Redrive is a run: POST .../dlq/{topic}/redrive begins one";
         return Err(crate::Error::NotAllowed(why.into()).into());
     }
-    Ok(done(&api.control.put(key, &manifest, precondition, change.write(caller.clone())).await?))
+    Ok(done(&api.control.put(&key, &manifest, precondition, change.write(caller)).await?))
 }
 
-pub(super) async fn remove(api: &Api, key: &Key, change: &Change, headers: &HeaderMap) -> Answer {
+pub(super) async fn patch(
+    State(api): State<Api>,
+    Extension(caller): Extension<Access>,
+    Named(key): Named,
+    Query(change): Query<Change>,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer {
+    let precondition = precondition(&headers)?;
+    let patch: Value = json_body(&headers, body, &api.memory).await?;
+    if key.kind == Kind::Redrive {
+        return Err(crate::Error::NotAllowed("a Redrive is a run: it can't be changed".into()).into());
+    }
+    Ok(done(&api.control.patch(&key, &patch, precondition, change.write(caller)).await?))
+}
+
+pub(super) async fn delete(
+    State(api): State<Api>,
+    Named(key): Named,
+    Query(change): Query<Change>,
+    headers: HeaderMap,
+) -> Answer {
     if change.cascade == Some(Cascade::Plan) {
         let items: Vec<Value> = api
             .control
-            .cascade(key)
+            .cascade(&key)
             .await?
             .iter()
             .map(|going| json!({ "kind": going.kind, "workspace": going.metadata.workspace, "name": going.metadata.name }))
             .collect();
         return Ok(Json(json!({ "items": items })).into_response());
     }
-    api.control.delete(key, precondition(headers)?, change.dry_run).await?;
+    api.control.delete(&key, precondition(&headers)?, change.dry_run).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
-}
-
-pub(super) async fn merge(
-    api: &Api,
-    caller: &Access,
-    key: &Key,
-    change: &Change,
-    headers: &HeaderMap,
-    body: Body,
-) -> Answer {
-    let precondition = precondition(headers)?;
-    let patch: Value = json_body(headers, body, &api.memory).await?;
-    if key.kind == Kind::Redrive {
-        return Err(crate::Error::NotAllowed("a Redrive is a run: it can't be changed".into()).into());
-    }
-    Ok(done(&api.control.patch(key, &patch, precondition, change.write(caller.clone())).await?))
-}
-
-pub(super) async fn patch_workspace(
-    State(api): State<Api>,
-    Extension(caller): Extension<Access>,
-    Path(name): Path<String>,
-    Query(change): Query<Change>,
-    headers: HeaderMap,
-    body: Body,
-) -> Answer {
-    merge(&api, &caller, &workspace_key(name), &change, &headers, body).await
-}
-
-pub(super) async fn patch(
-    State(api): State<Api>,
-    Extension(caller): Extension<Access>,
-    Path((workspace, segment, name)): Path<(String, String, String)>,
-    Query(change): Query<Change>,
-    headers: HeaderMap,
-    body: Body,
-) -> Answer {
-    merge(&api, &caller, &key(workspace, &segment, name)?, &change, &headers, body).await
 }
 
 pub(super) async fn workspaces(
@@ -150,30 +128,6 @@ pub(super) async fn workspaces(
     Ok(many(&Listed { items, next: None }))
 }
 
-pub(super) async fn workspace(State(api): State<Api>, Path(name): Path<String>) -> Answer {
-    Ok(one(&api.control.get(&workspace_key(name)).await?))
-}
-
-pub(super) async fn put_workspace(
-    State(api): State<Api>,
-    Extension(caller): Extension<Access>,
-    Path(name): Path<String>,
-    Query(change): Query<Change>,
-    headers: HeaderMap,
-    body: Body,
-) -> Answer {
-    write(&api, &caller, &workspace_key(name), &change, &headers, body).await
-}
-
-pub(super) async fn delete_workspace(
-    State(api): State<Api>,
-    Path(name): Path<String>,
-    Query(change): Query<Change>,
-    headers: HeaderMap,
-) -> Answer {
-    remove(&api, &workspace_key(name), &change, &headers).await
-}
-
 pub(super) async fn list(
     State(api): State<Api>,
     Path((workspace, segment)): Path<(String, String)>,
@@ -182,33 +136,6 @@ pub(super) async fn list(
     let kind = kind(&segment)?;
     let listed = api.control.list(Some(&workspace), kind, page.cursor.as_deref(), page.limit()?).await?;
     Ok(many(&listed))
-}
-
-pub(super) async fn get(
-    State(api): State<Api>,
-    Path((workspace, segment, name)): Path<(String, String, String)>,
-) -> Answer {
-    Ok(one(&api.control.get(&key(workspace, &segment, name)?).await?))
-}
-
-pub(super) async fn put(
-    State(api): State<Api>,
-    Extension(caller): Extension<Access>,
-    Path((workspace, segment, name)): Path<(String, String, String)>,
-    Query(change): Query<Change>,
-    headers: HeaderMap,
-    body: Body,
-) -> Answer {
-    write(&api, &caller, &key(workspace, &segment, name)?, &change, &headers, body).await
-}
-
-pub(super) async fn delete(
-    State(api): State<Api>,
-    Path((workspace, segment, name)): Path<(String, String, String)>,
-    Query(change): Query<Change>,
-    headers: HeaderMap,
-) -> Answer {
-    remove(&api, &key(workspace, &segment, name)?, &change, &headers).await
 }
 
 pub(super) async fn versions(
